@@ -17,7 +17,7 @@ from spaces.errors import Exit, KpaxError
 from spaces.problems import problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 Json = Annotated[bool, typer.Option("--json", help="Print the API's JSON on stdout.")]
 
@@ -43,7 +43,7 @@ def stop(code: Exit) -> NoReturn:
 
 
 @contextlib.contextmanager
-def failing(*, as_json: bool) -> Iterator[None]:
+def failing(*, as_json: bool) -> Generator[None]:
     """Turn a `KpaxError` into its problem document or its text, and into its exit code."""
     try:
         yield

@@ -94,8 +94,10 @@ class KpaxError(Exception):
         """One line for a terminal: what (where). What to do."""
         place = f" ({self.where})" if self.where else ""
         advice = f" {self.remedy}" if self.remedy else ""
-        return f"{self.what}{place}.{advice}" if not self.what.endswith(".") else (
-            f"{self.what}{place}{advice}"
+        return (
+            f"{self.what}{place}.{advice}"
+            if not self.what.endswith(".")
+            else (f"{self.what}{place}{advice}")
         )
 
 

@@ -15,7 +15,9 @@ def problem(error: KpaxError, *, instance: str = "") -> dict[str, object]:
 
     `instance` is the request id. Extra members of the error stand beside the standard ones.
     """
-    detail = " ".join(part for part in (error.where and f"{error.where}.", error.remedy) if part)
+    detail = " ".join(
+        part for part in (error.where and f"{error.where}.", error.remedy) if part
+    )
     document: dict[str, object] = {
         "type": TYPE_PREFIX + error.problem_slug,
         "title": error.what,

@@ -1,0 +1,231 @@
+"""What a space is: frozen values, no I/O.
+
+Only `dataclasses.replace` changes a value; only `spaces.registry` stores one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+SpaceId = NewType("SpaceId", str)
+OrderId = NewType("OrderId", str)
+OpId = NewType("OpId", str)
+BackupId = NewType("BackupId", str)
+
+type Facts = dict[str, str | int | float | bool | None]
+
+
+class Status(StrEnum):
+    """Stable statuses; whatever moves is an operation on one of them (control-plane.md 3.3)."""
+
+    REQUESTED = "requested"
+    WARM = "warm"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    CANCELLED = "cancelled"
+    DELETED = "deleted"
+    ERASED = "erased"
+    FAILED = "failed"
+
+
+class Tier(StrEnum):
+    """What the customer bought; the wire says `plan`."""
+
+    STARTER = "starter"
+    STANDARD = "standard"
+    PREMIUM = "premium"
+
+
+ZONES: dict[Tier, tuple[str, ...]] = {
+    Tier.STARTER: ("1", "2"),
+    Tier.STANDARD: ("1", "2"),
+    Tier.PREMIUM: ("1", "2", "3"),
+}
+
+
+class OpKind(StrEnum):
+    """Changes of a space that exist today."""
+
+    PROVISION = "provision"
+    BACKUP = "backup"
+    RESTORE = "restore"
+
+
+class OpStatus(StrEnum):
+    """How an operation stands; the wire writes them in camel case (`wire`)."""
+
+    NOT_STARTED = "not_started"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    NEEDS_OPERATOR = "needs_operator"
+
+    @property
+    def wire(self) -> str:
+        """The word of the HTTP contract: `notStarted`, `needsOperator`."""
+        head, *rest = self.value.split("_")
+        return head + "".join(word.capitalize() for word in rest)
+
+    @property
+    def is_final(self) -> bool:
+        """True when nothing more happens without a person."""
+        return self not in {OpStatus.NOT_STARTED, OpStatus.RUNNING}
+
+
+class Phase(StrEnum):
+    """Which way an operation goes through its steps."""
+
+    DO = "do"
+    UNDO = "undo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The operation that occupies a space's one slot, and the step it stands at.
+
+    `steps` is frozen when the operation starts. `facts` is what finished steps found out and later
+    ones need. `step_started_at` starts the step's budget; a retry keeps it.
+    """
+
+    op_id: OpId
+    kind: OpKind
+    steps: tuple[str, ...]
+    at: int = 0
+    attempt: int = 1
+    phase: Phase = Phase.DO
+    params: Facts = field(default_factory=dict[str, "str | int | float | bool | None"])
+    facts: Facts = field(default_factory=dict[str, "str | int | float | bool | None"])
+    error: str | None = None
+    started_at: datetime
+    step_started_at: datetime
+    next_poke_at: datetime
+    detail: str = ""
+
+    @property
+    def step(self) -> str:
+        """The step it stands at."""
+        return self.steps[self.at]
+
+    @property
+    def ticket(self) -> str:
+        """Names this step in this attempt: a message with another ticket is old."""
+        return f"{self.op_id}:{self.phase}-{self.step}:{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillingState:
+    """The full state of a subscription, as the billing system last told it (control-plane.md 3.7)."""
+
+    sequence: int
+    status: str
+    plan: str
+    quantity: int
+    currency: str
+    country: str
+    period_end: datetime
+    grace_days: int
+    legal_hold: bool
+    customer_ref: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastBackup:
+    """The newest finished backup; `verified_at` only after a restore proved it."""
+
+    backup_id: BackupId
+    completed_at: datetime
+    verified_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the deployment stack's outputs say: where the parts of this incarnation are."""
+
+    resource_group: str
+    database_host: str
+    database_admin_user: str
+    blob_endpoint: str
+    storage_account: str
+    vault_uri: str
+    scale_set: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """One customer's instance, as its `state` row keeps it.
+
+    `desired` is what billing last asked for (a stable status word); the planner compares it with
+    `status`. `database` and `container` name the data in force: a restore changes them by writing
+    the next `config_revision`. `op_seq` and `event_seq` count operations and events for ever.
+    """
+
+    space_id: SpaceId
+    name: str
+    status: Status
+    tier: Tier
+    cluster: str
+    azure_region: str
+    backup_region: str
+    customer_ref: str
+    order_id: OrderId
+    created_at: datetime
+    route_request: str
+    decision: str
+    release: str
+    incarnation: int = 1
+    config_revision: int = 1
+    database: str = "app"
+    container: str = "attachments"
+    activated_at: datetime | None = None
+    subscription: str | None = None
+    billing: BillingState | None = None
+    desired: str | None = None
+    resources: Resources | None = None
+    last_backup: LastBackup | None = None
+    failure: str | None = None
+    op: Running | None = None
+    op_seq: int = 0
+    event_seq: int = 0
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The zones its instances stand in, one each."""
+        return ZONES[self.tier]
+
+    def next_op_id(self) -> OpId:
+        """The id that the next operation gets; it embeds the space's id (control-plane.md am. 14)."""
+        return OpId(f"op-{self.space_id}-{self.op_seq + 1:04}")
+
+
+def space_of_op(op_id: str) -> SpaceId | None:
+    """The space whose operation this is, read out of the id; None for a malformed id."""
+    body, _, number = op_id.removeprefix("op-").rpartition("-")
+    if not op_id.startswith("op-") or not number.isdigit() or not body.startswith("s-"):
+        return None
+    return SpaceId(body)
+
+
+__all__ = [
+    "ZONES",
+    "BackupId",
+    "BillingState",
+    "Facts",
+    "LastBackup",
+    "OpId",
+    "OpKind",
+    "OpStatus",
+    "OrderId",
+    "Phase",
+    "Resources",
+    "Running",
+    "Space",
+    "SpaceId",
+    "Status",
+    "Tier",
+    "replace",
+    "space_of_op",
+]

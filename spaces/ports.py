@@ -1,0 +1,439 @@
+"""The doors to the world, as few methods as the callers use.
+
+Every adapter in `spaces/adapters/` and every fake in `tests/fakes/` implements one of these
+protocols, and one conformance suite runs on both. Each method says what may be repeated and which
+errors of `spaces.errors` it raises; anything else that a library raises is a defect of the adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+type Scalar = str | int | bool | float | datetime | bytes
+
+# --- tables ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One entity as it was read: its values without the keys, and the ETag of that version."""
+
+    partition: str
+    key: str
+    etag: str
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Create the row; a row there already refuses the whole transaction (`ConflictError`)."""
+
+    key: str
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Overwrite exactly the version `etag`; another version refuses it all (`LostRaceError`)."""
+
+    key: str
+    values: Mapping[str, Scalar]
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Insert or overwrite. Only beside an `Insert` or a `Replace` that guards the transaction."""
+
+    key: str
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the row. With `etag`, exactly that version; without, whatever is there, or nothing."""
+
+    key: str
+    etag: str | None = None
+
+
+type Write = Insert | Replace | Put | Delete
+
+
+class Tables(Protocol):
+    """Azure Table Storage: partitions, conditional writes, entity group transactions."""
+
+    async def get(self, table: str, partition: str, key: str) -> Stored | None:
+        """One row, or None where there is none. Raises `TransientError`, `ThrottledError`."""
+        ...
+
+    async def query(
+        self,
+        table: str,
+        *,
+        partition: str | None = None,
+        key_from: str | None = None,
+        key_below: str | None = None,
+        limit: int | None = None,
+    ) -> list[Stored]:
+        """Rows in key order, `key_from <= key < key_below`; all partitions where none is given.
+
+        Follows continuation tokens to the end or to `limit`.
+        """
+        ...
+
+    async def commit(self, table: str, partition: str, writes: Sequence[Write]) -> None:
+        """Apply all writes or none (1 to 100, each key once; more is a `ValueError`).
+
+        Raises `ConflictError`, `LostRaceError`, `ThrottledError`; `UnknownError` where the answer
+        was lost and the rows must be read to know. A `Delete` of a missing row without an ETag
+        counts as done.
+        """
+        ...
+
+
+# --- service bus ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message to send: `body` is JSON text; `due_at` schedules it; ids of one queue merge."""
+
+    queue: str
+    message_id: str
+    body: str
+    due_at: datetime | None = None
+    properties: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A message seen by peeking."""
+
+    message_id: str | None
+    body: bytes
+    enqueued_at: datetime | None
+    delivery_count: int
+    dead_letter_reason: str | None = None
+    dead_letter_description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDepth:
+    """Counts of one queue at this moment."""
+
+    name: str
+    active: int
+    scheduled: int
+    dead_letter: int
+
+
+class Bus(Protocol):
+    """Azure Service Bus queues, the sending and looking side; the Functions host receives."""
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Send all; returns when the broker has stored each one.
+
+        May be repeated: a message id known within the queue's duplicate window is dropped by the
+        broker. Raises `TransientError` (nothing sent, or unknown: repeat) and `ThrottledError`.
+        """
+        ...
+
+    async def dead_letters(self, queue: str, *, limit: int = 50) -> list[Waiting]:
+        """The first dead letters of a queue, peeked: nothing is locked or removed."""
+        ...
+
+    async def depths(self, queues: Sequence[str]) -> list[QueueDepth]:
+        """How many messages stand in each queue, in the order asked."""
+        ...
+
+
+# --- blobs ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobInfo:
+    """A blob as listed: name, size in bytes, ETag, MD5-free metadata and content type."""
+
+    name: str
+    size: int
+    etag: str
+    content_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Blobs(Protocol):
+    """Blob containers of one storage account."""
+
+    async def ensure_container(self, container: str) -> None:
+        """Make the container unless it is there. Repeatable."""
+        ...
+
+    async def delete_container(self, container: str) -> None:
+        """Remove the container and all it holds; a missing one counts as done."""
+        ...
+
+    async def create(
+        self,
+        container: str,
+        name: str,
+        data: bytes | Path,
+        *,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """Store under a name that must be free (`If-None-Match: *`); answers the ETag.
+
+        A file is streamed. Raises `ConflictError` when the name is taken by other bytes; the same
+        bytes there already (a lost answer) count as done.
+        """
+        ...
+
+    async def read(self, container: str, name: str) -> bytes:
+        """The whole blob. Raises `NotFoundError`."""
+        ...
+
+    async def download(self, container: str, name: str, path: Path) -> None:
+        """Stream the blob into a file. Raises `NotFoundError`."""
+        ...
+
+    async def info(self, container: str, name: str) -> BlobInfo | None:
+        """What a listing would say of this blob, or None."""
+        ...
+
+    def list(self, container: str, *, prefix: str = "") -> AsyncIterator[BlobInfo]:
+        """Blobs in name order; nothing where the container is missing."""
+        ...
+
+    async def delete(self, container: str, name: str) -> None:
+        """Remove the blob; a missing one counts as done."""
+        ...
+
+
+class Accounts(Protocol):
+    """Opens the storage accounts of the estate: one per space, one for backups per cluster."""
+
+    async def of_space(self, resource_group: str, account: str, endpoint: str) -> Blobs:
+        """The account of a space, by its ARM names and blob endpoint."""
+        ...
+
+    async def connection_of_space(
+        self, resource_group: str, account: str, endpoint: str
+    ) -> dict[str, str]:
+        """How a space's own application reaches its account: the `storage` part of its settings.
+
+        `{"account_url"}` where identities are used, `{"connection_string"}` where keys are.
+        """
+        ...
+
+    def backup_of(self, cluster: str) -> Blobs:
+        """The backup account of a cluster; it stands outside every space's stack."""
+        ...
+
+
+# --- resource manager -----------------------------------------------------------------------
+
+
+class StackState(StrEnum):
+    """What a deployment stack is doing, in the three words that matter, and absence."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A deployment stack as the Resource Manager shows it.
+
+    `code` and `message` tell the innermost error of a failed one; `retry_after_s` is what the
+    server asked for, where it did; `outputs` are plain values by name.
+    """
+
+    name: str
+    state: StackState
+    outputs: Mapping[str, object] = field(default_factory=dict[str, object])
+    parameters: Mapping[str, object] = field(default_factory=dict[str, object])
+    code: str | None = None
+    message: str | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackRequest:
+    """All that a stack PUT needs: computed name, location of its record, template, parameters."""
+
+    name: str
+    location: str
+    template: Mapping[str, object]
+    parameters: Mapping[str, object]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One machine of a space's scale set, with the limits that hold it where the platform tells."""
+
+    name: str
+    zone: str
+    state: str
+    memory_mib: int | None = None
+    cpus: float | None = None
+    limited_by: str | None = None
+
+
+class Arm(Protocol):
+    """Azure Resource Manager: deployment stacks at subscription scope. Nothing here waits."""
+
+    async def put_stack(self, request: StackRequest) -> Stack:
+        """Start (or repeat) the PUT of a stack under its computed name; answers at once.
+
+        Raises `ConflictError` (another operation on that stack runs: look by name), `DeniedError`,
+        `InvalidError` (the template or a parameter is wrong), `QuotaError`, `ThrottledError`,
+        `TransientError` (nothing was sent), `UnknownError` (look by name).
+        """
+        ...
+
+    async def get_stack(self, name: str) -> Stack:
+        """The stack by name; `StackState.ABSENT` only when the server says that there is none."""
+        ...
+
+    async def delete_stack(self, name: str) -> Stack:
+        """Start the deletion of a stack and all it manages; a missing one is ABSENT."""
+        ...
+
+    async def instances(self, resource_group: str, scale_set: str) -> list[Instance]:
+        """The machines of a scale set, in name order."""
+        ...
+
+
+# --- database, vault, edge ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """How to reach a PostgreSQL server as its administrator. `address` is `host` or `host:port`."""
+
+    address: str
+    user: str
+    password: str = field(repr=False)
+
+
+class Databases(Protocol):
+    """Databases and roles on a space's PostgreSQL server. Every method may be repeated."""
+
+    async def ensure_role(self, server: Server, role: str, password: str) -> None:
+        """A login role with this password and no other right."""
+        ...
+
+    async def ensure_database(self, server: Server, database: str, *, owner: str) -> None:
+        """A database owned by `owner`, closed to the public."""
+        ...
+
+    async def drop_database(self, server: Server, database: str) -> None:
+        """Drop it with its connections; a missing one counts as done."""
+        ...
+
+    async def databases(self, server: Server) -> list[str]:
+        """Names of the databases there, templates left out."""
+        ...
+
+
+class Secrets(Protocol):
+    """Key Vaults, by vault URI."""
+
+    async def get(self, vault: str, name: str) -> str | None:
+        """The newest version's value, or None where there is no such secret."""
+        ...
+
+    async def create(self, vault: str, name: str, value: str) -> str:
+        """Create-only: an existing secret stays. Answers the value in force."""
+        ...
+
+    async def put_version(self, vault: str, name: str, value: str) -> None:
+        """A new version that is the current one from now on."""
+        ...
+
+
+class Keys(Protocol):
+    """The regional key that wraps data keys; its private half never leaves the vault."""
+
+    async def wrap(self, vault: str, key: str, data: bytes) -> tuple[str, bytes]:
+        """Wrap `data`; answers the key's versioned id, and the wrapped bytes."""
+        ...
+
+    async def unwrap(self, key_id: str, wrapped: bytes) -> bytes:
+        """Unwrap by the versioned key id. Raises `WrongKeyError`, `NotFoundError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer of a space: status, headers in lower case, body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Edge(Protocol):
+    """The public URL of a space, asked as its customer would ask it."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        content_type: str | None = None,
+    ) -> Answer:
+        """One request, five seconds at most. Raises `UnreachableError` where nobody answers."""
+        ...
+
+
+# --- clock and chance -----------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The time of day."""
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+        ...
+
+
+class Ids(Protocol):
+    """Chance, so that tests can hold it still."""
+
+    def token(self, size: int) -> str:
+        """`size` characters out of `a-z2-7`, unguessable."""
+        ...
+
+    def secret(self) -> str:
+        """A password of 32 random bytes, urlsafe text without characters that need quoting."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """All doors together, as `spaces.wiring` opens them."""
+
+    tables: Tables
+    bus: Bus
+    accounts: Accounts
+    arm: Arm
+    databases: Databases
+    secrets: Secrets
+    keys: Keys
+    edge: Edge
+    clock: Clock
+    ids: Ids
