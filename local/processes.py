@@ -193,6 +193,20 @@ def find(home: Home, name: str) -> Identity | None:
     return None
 
 
+def living_in(folder: Path) -> list[Identity]:
+    """Every living process whose working directory is `folder`.
+
+    The way to a database server's children: each opens a session of its own and overwrites its
+    environment, but all of them live in the data folder.
+    """
+    found: list[Identity] = []
+    for pid, status in _all():
+        with contextlib.suppress(OSError):
+            if status.state not in "ZX" and (_PROC / str(pid) / "cwd").readlink() == folder:
+                found.append(Identity(pid, status.started))
+    return found
+
+
 def pss_mib(pid: int) -> float:
     """Proportional set size of a process in MiB; 0 when it is gone, RSS where PSS is hidden."""
     try:
