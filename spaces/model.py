@@ -190,6 +190,7 @@ class Space:
     op: Running | None = None
     op_seq: int = 0
     event_seq: int = 0
+    events_cleared: int = 0
 
     @property
     def zones(self) -> tuple[str, ...]:

@@ -13,11 +13,21 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from spaces.errors import DamagedError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 type Scalar = str | int | bool | float | datetime | bytes
+
+
+def instant(value: Scalar) -> datetime:
+    """A stored time as a time; anything else is damage of the row."""
+    if not isinstance(value, datetime):
+        raise DamagedError(f"a row holds {type(value).__name__} where a time belongs")
+    return value
+
 
 # --- tables ---------------------------------------------------------------------------------
 

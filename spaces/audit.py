@@ -1,0 +1,72 @@
+"""The audit chain of a space: each entry carries the hash of the one before.
+
+Entry and head are written in the same transaction as the change they tell of. Hash =
+SHA-256(0x00 ‖ canonical JSON); source: access-and-security.md 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+EMPTY = "0" * 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The newest entry's number and hash; number 0 before the first entry."""
+
+    seq: int = 0
+    hash: str = EMPTY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Who did what to which object; `detail` holds ids and words, never personal data or secrets."""
+
+    act: str
+    actor: str
+    obj: str
+    detail: dict[str, str | int | bool | None]
+
+
+def append(head: Head, entry: Entry, *, space_id: str, at: datetime) -> tuple[Head, str]:
+    """The next head, and the entry as the canonical JSON text that its hash covers."""
+    text = json.dumps(
+        {
+            "v": 1,
+            "seq": head.seq + 1,
+            "t": at.isoformat(),
+            "space": space_id,
+            "actor": entry.actor,
+            "act": entry.act,
+            "obj": entry.obj,
+            "d": entry.detail,
+            "prev": head.hash,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+    )
+    return Head(seq=head.seq + 1, hash=digest(text)), text
+
+
+def digest(text: str) -> str:
+    """The hash of an entry's canonical text, in hex."""
+    return hashlib.sha256(b"\x00" + text.encode()).hexdigest()
+
+
+def first_break(entries: list[str], head: Head) -> int | None:
+    """The number of the first entry that does not fit, or None where the whole chain holds."""
+    previous = Head()
+    for number, text in enumerate(entries, start=1):
+        value = json.loads(text)
+        if value["seq"] != number or value["prev"] != previous.hash:
+            return number
+        previous = Head(seq=number, hash=digest(text))
+    return None if previous == head else len(entries) + 1

@@ -1,0 +1,69 @@
+"""Everything that crosses a queue, with its version: the wire types.
+
+Incoming events tolerate unknown fields; our own pokes refuse them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+
+class Poke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Says only "look at this space again": `ticket` names the step and attempt it was made for."""
+
+    v: Literal[1] = 1
+    space_id: str
+    op_id: str
+    ticket: str
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Asks for a backup of a space: `slot` names the day and run it is for."""
+
+    v: Literal[1] = 1
+    kind: Literal["backup-due"] = "backup-due"
+    space_id: str
+    slot: str
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The full billing state of a subscription; amounts never appear, times are RFC 3339."""
+
+    status: str
+    plan: str
+    quantity: int
+    currency: str
+    country: str
+    period_end: datetime
+    grace_days: int
+    legal_hold: bool
+    customer_ref: str
+
+
+class BillingData(msgspec.Struct, frozen=True, kw_only=True):
+    """`sequence` rises per subscription; only the first event must carry `order_id`."""
+
+    sequence: int
+    snapshot: Snapshot
+    order_id: str | None = None
+
+
+class BillingEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """CloudEvents 1.0 as the billing system puts it on the queue; `subject` is the subscription."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    subject: str
+    data: BillingData
+    time: datetime | None = None
+    datacontenttype: str = "application/json"
+
+
+def encode(value: msgspec.Struct) -> str:
+    """A wire value as JSON text."""
+    return msgspec.json.encode(value).decode()

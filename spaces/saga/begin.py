@@ -1,0 +1,94 @@
+"""Start an operation: the watch first, then one transaction, then the first poke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from spaces import audit
+from spaces.lifecycle import may_start
+from spaces.model import Facts, OpStatus, Running, Space
+from spaces.ports import Write
+from spaces.registry import Change, Event, Registry
+from spaces.saga import watch
+from spaces.saga.runner import op_row, poke_message, say_again
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from spaces.ports import Ports
+    from spaces.registry import Loaded
+    from spaces.saga.outcomes import Plan
+
+
+def _no_facts() -> Facts:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why an operation starts: who, and which event or request (source, id) asked for it."""
+
+    actor: str
+    source: str
+    cause_id: str
+    params: Facts = field(default_factory=_no_facts)
+    rows: tuple[Write, ...] = ()
+    change: Callable[[Space], Space] | None = None
+
+
+async def begin(ports: Ports, loaded: Loaded, plan: Plan, cause: Cause) -> Running:
+    """Start `plan` on a space; answers the operation, which its queue now carries.
+
+    Raises `RefusedError` when the status or a running operation forbids it, `ConflictError` when
+    this cause was applied before, `LostRaceError` when the space changed meanwhile. Repeatable
+    from any line: only the transaction counts, and a watch without work is swept away.
+    """
+    space, now = loaded.space, ports.clock.now()
+    may_start(space, plan.kind)
+    op = started(space, plan, cause.params, now)
+    registry = Registry(ports.tables)
+    if await watch.put(ports.tables, space.space_id, op.op_id, now=now):
+        await say_again(ports, registry, space)
+    promised = await registry.commit(loaded, starting(space, op, plan, cause), now=now)
+    await ports.bus.send(promised)
+    return op
+
+
+def started(space: Space, plan: Plan, params: Facts, now: datetime) -> Running:
+    """The operation at its first step. Pure."""
+    return Running(
+        op_id=space.next_op_id(),
+        kind=plan.kind,
+        steps=tuple(step.name for step in plan.steps),
+        params=params,
+        started_at=now,
+        step_started_at=now,
+        next_poke_at=now,
+    )
+
+
+def starting(space: Space, op: Running, plan: Plan, cause: Cause) -> Change:
+    """The one transaction that starts `op`. Pure."""
+    occupied = replace(space, op=op, op_seq=space.op_seq + 1)
+    if cause.change is not None:
+        occupied = cause.change(occupied)
+    data: Facts = {"operation_id": op.op_id, "kind": op.kind.value}
+    return Change(
+        space=occupied,
+        entry=audit.Entry(
+            act="operation.started",
+            actor=cause.actor,
+            obj=op.op_id,
+            detail={"kind": op.kind.value, "source": cause.source, "cause": cause.cause_id},
+        ),
+        inbox=(cause.source, cause.cause_id),
+        next=poke_message(plan, space, op),
+        events=(
+            *((Event(type=plan.started, data=data),) if plan.started else ()),
+            Event(type="space.operation.started", data=data),
+        ),
+        op=op_row(space, op, status=OpStatus.RUNNING, ended_at=None, error=None),
+        rows=cause.rows,
+    )

@@ -1,0 +1,132 @@
+"""Where an operation goes after a step's outcome. Pure: no clock, no table, no bus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from math import ceil
+from typing import TYPE_CHECKING
+
+from spaces.errors import ErrorKind
+from spaces.model import OpStatus, Phase, Running
+from spaces.saga.outcomes import Done, Failed, Outcome, Retry, Wait
+
+if TYPE_CHECKING:
+    from spaces.saga.outcomes import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """Go on with `op`: the next step, the next attempt, or the way back. Written, then poked."""
+
+    op: Running
+    step_ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Look again at `due_at`; nothing is written. `slot` merges chains of looks into one."""
+
+    due_at: datetime
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """The operation ends with this status; `op` is its last state."""
+
+    op: Running
+    status: OpStatus
+    error: str | None
+
+
+type Decision = Advance | Again | Finish
+
+
+def decide(
+    op: Running, outcome: Outcome, *, plan: Plan, now: datetime, floor_s: float
+) -> Decision:
+    """Where `op` goes after `outcome` of its present step.
+
+    `floor_s` is the shortest pause between two looks. A step that waits or retries past its
+    budget fails; on the way back it then needs an operator, since nothing may be forgotten.
+    """
+    step = plan.step(op.step)
+    overdue = now > op.step_started_at + timedelta(seconds=step.budget_s)
+    match outcome:
+        case Done(detail=detail, facts=facts):
+            return _onwards(replace(op, facts={**op.facts, **facts}, detail=detail), plan, now)
+        case Wait(delay_s=delay_s, detail=detail):
+            if overdue:
+                return _fail(op, _late(op, step.budget_s, detail), plan, now)
+            return look_again(now, max(delay_s, floor_s))
+        case Retry(kind=kind, reason=reason, delay_s=delay_s):
+            if overdue:
+                return _fail(op, _late(op, step.budget_s, reason), plan, now)
+            pause = delay_s if delay_s is not None else backoff_s(op.attempt)
+            again = replace(
+                op,
+                attempt=op.attempt + 1,
+                detail=f"{kind}: {reason}",
+                next_poke_at=now + timedelta(seconds=max(pause, floor_s)),
+            )
+            return Advance(op=again, step_ended=False)
+        case Failed(reason=reason):
+            return _fail(op, reason, plan, now)
+
+
+def backoff_s(attempt: int) -> float:
+    """Seconds to wait after `attempt` (1-based): 5 s doubling to 900 s.
+
+    Throttled errors carry their own Retry-After and never come here.
+    Source: control-plane.md 3.5, "Poison".
+    """
+    return min(900.0, 5.0 * 2 ** min(attempt - 1, 12))
+
+
+def look_again(now: datetime, delay_s: float) -> Again:
+    """The next look on a grid of `delay_s`, so that two chains of looks fall on the same ids."""
+    slot = ceil((now.timestamp() + delay_s) / delay_s)
+    return Again(due_at=datetime.fromtimestamp(slot * delay_s, tz=now.tzinfo), slot=slot)
+
+
+def _onwards(op: Running, plan: Plan, now: datetime) -> Decision:
+    if op.phase is Phase.UNDO:
+        return _back_from(op, op.at - 1, plan, now)
+    if op.at + 1 == len(op.steps):
+        return Finish(op=op, status=OpStatus.SUCCEEDED, error=None)
+    return Advance(op=_at(op, op.at + 1, now), step_ended=True)
+
+
+def _fail(op: Running, reason: str, plan: Plan, now: datetime) -> Decision:
+    if op.phase is Phase.UNDO:
+        failed = replace(op, detail=reason)
+        return Finish(op=failed, status=OpStatus.NEEDS_OPERATOR, error=f"{op.error} · {reason}")
+    undoing = replace(op, phase=Phase.UNDO, error=reason, detail=reason)
+    # The failing step is undone too: its effect may be half there.
+    return _back_from(undoing, op.at, plan, now)
+
+
+def _back_from(op: Running, at: int, plan: Plan, now: datetime) -> Decision:
+    """The next step on the way back that has something to undo, from `at` downwards."""
+    for number in range(at, -1, -1):
+        if plan.step(op.steps[number]).undo is not None:
+            return Advance(op=_at(op, number, now), step_ended=True)
+    return Finish(op=op, status=OpStatus.FAILED, error=op.error)
+
+
+def _at(op: Running, at: int, now: datetime) -> Running:
+    return replace(op, at=at, attempt=1, step_started_at=now, next_poke_at=now)
+
+
+def _late(op: Running, budget_s: float, last: str) -> str:
+    return f"step {op.step} did not end within {budget_s:.0f} s; last seen: {last or 'waiting'}"
+
+
+def outcome_of(kind: ErrorKind, reason: str, *, retry_after_s: float | None = None) -> Outcome:
+    """The outcome that an error of a port means for a step."""
+    match kind:
+        case ErrorKind.THROTTLED | ErrorKind.TRANSIENT | ErrorKind.CONFLICT | ErrorKind.UNKNOWN:
+            return Retry(kind=kind, reason=reason, delay_s=retry_after_s)
+        case ErrorKind.QUOTA | ErrorKind.DENIED | ErrorKind.INVALID:
+            return Failed(reason=reason, kind=kind)

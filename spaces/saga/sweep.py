@@ -1,0 +1,61 @@
+"""Find operations whose message was lost, and say it again under a fresh id.
+
+A resend needs a fresh id: duplicate detection drops a known one and the space would wait for ever
+(control-plane.md 4.2, variant G). The id carries the time slot, so that two sweepers in one slot
+merge and the next slot is fresh again, without a write.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from spaces.registry import Registry
+from spaces.saga import watch
+from spaces.saga.runner import say_again
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from spaces.ports import Message, Ports
+
+log = logging.getLogger("kpax.saga")
+
+# A watch is written a moment before its operation; no function lives longer than this.
+START_GRACE = timedelta(minutes=15)
+
+
+async def sweep(ports: Ports, *, grace_s: float) -> int:
+    """Resend what is overdue by more than `grace_s` seconds; answers how many operations.
+
+    Reads the watch list and the watched spaces only. Watches whose operation has ended, or never
+    started, are removed after what they promised has been said again.
+    """
+    registry = Registry(ports.tables)
+    resent = 0
+    for watched in await watch.all_of(ports.tables):
+        loaded = await registry.load(watched.space_id)
+        now = ports.clock.now()
+        op = loaded.space.op if loaded is not None else None
+        if loaded is None or op is None or op.op_id != watched.op_id:
+            if loaded is not None:
+                starting = loaded.space.next_op_id() == watched.op_id
+                if starting and now < watched.written_at + START_GRACE:
+                    continue
+                await say_again(ports, registry, loaded.space)
+            await watch.drop(ports.tables, watched.space_id, watched.op_id)
+        elif now > op.next_poke_at + timedelta(seconds=grace_s):
+            following, events = await registry.promised(watched.space_id)
+            if following is not None:
+                await ports.bus.send([*events, fresh(following, now, grace_s)])
+                resent += 1
+                log.info("operation.resent", extra={"space": watched.space_id, "op": op.op_id})
+    return resent
+
+
+def fresh(message: Message, now: datetime, grace_s: float) -> Message:
+    """The same message under the id of this time slot, due at once."""
+    slot = int(now.timestamp() // max(grace_s, 1.0))
+    return replace(message, message_id=f"{message.message_id}:s{slot}", due_at=None)
