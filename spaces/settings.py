@@ -23,13 +23,16 @@ class Settings:
     """Settings of the application.
 
     Exactly one of `storage` (a connection string) and `storage_url` (an account URL, reached
-    with the managed identity) is set; likewise `bus` and `bus_namespace`.
+    with the managed identity) is set; likewise `bus` and `bus_namespace`. `bus_admin` is the
+    plain-http address of a broker that has no https one. `ports_wrapper` names a function
+    (`module:function`) that gets the opened ports and answers those to use.
     """
 
     storage: str | None = field(repr=False)
     storage_url: str | None
     bus: str | None = field(repr=False)
     bus_namespace: str | None
+    bus_admin: str | None
     arm_endpoint: str
     subscription_id: str
     static_token: str | None = field(repr=False)
@@ -52,6 +55,7 @@ class Settings:
     control_principal: str
     allow_shared_key: bool
     template: Path
+    ports_wrapper: str | None
 
     def url_of(self, name: str, cluster: str) -> str:
         """The public URL of a space, without a trailing slash; computed, never stored."""
@@ -81,6 +85,7 @@ def read(env: Mapping[str, str]) -> Settings:
         storage_url=env.get("KPAX_STORAGE_URL"),
         bus=env.get("ServiceBus"),
         bus_namespace=env.get("ServiceBus__fullyQualifiedNamespace"),
+        bus_admin=env.get("KPAX_BUS_ADMIN"),
         arm_endpoint=env.get("KPAX_ARM_ENDPOINT", "https://management.azure.com"),
         subscription_id=take.text("KPAX_SUBSCRIPTION_ID"),
         static_token=env.get("KPAX_STATIC_TOKEN"),
@@ -103,6 +108,7 @@ def read(env: Mapping[str, str]) -> Settings:
         control_principal=env.get("KPAX_CONTROL_PRINCIPAL", "control-plane"),
         allow_shared_key=take.flag("KPAX_ALLOW_SHARED_KEY"),
         template=take.path("KPAX_SPACE_TEMPLATE") or ROOT / "infra" / "space.json",
+        ports_wrapper=env.get("KPAX_PORTS_WRAPPER"),
     )
 
 
