@@ -1,0 +1,212 @@
+"""Puts the host together: the app, its listeners, the port; starts, drains and stops them.
+
+One process, one event loop, one app. When a function goes over `functionTimeout` the process
+drains and then replaces itself by `exec` (`recycle`): the same pid, a fresh interpreter, nothing
+of the app left over. A supervising parent would do the same for 10 MiB and a second pid; what it
+could do beyond that, start again after a crash, is not wanted: a crash ends the host, and who
+started it says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from local.errors import StackError
+from local.functions_host.functions import Function, QueueTrigger, TimerTrigger, declared
+from local.functions_host.invocations import Invoker
+from local.functions_host.queues.listener import QueueListener
+from local.functions_host.settings import HostSettings, connection_string, read_host_json
+from local.functions_host.timers.listener import Clock, TimerListener, WallClock
+from local.functions_host.watchdog import Watchdog
+from local.functions_host.web.admin import Admin
+from local.functions_host.web.server import Keys, Site
+from local.functions_host.worker import library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from local.functions_host.queues.port import Bus
+    from local.functions_host.timers.status import StatusStore
+
+log = logging.getLogger("functions_host")
+
+_DRAIN_S = 30.0
+_RECYCLE_DRAIN_S = 10.0
+_CLOSE_S = 6.0
+
+
+class Host:
+    """One running app. `recycle` is called, once, when the process has to be replaced."""
+
+    def __init__(
+        self,
+        app: Path,
+        *,
+        host_id: str,
+        keys: Keys,
+        environ: Mapping[str, str],
+        recycle: Callable[[], None],
+        open_bus: Callable[[str], Bus] | None = None,
+        open_store: Callable[[str, str], StatusStore] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._app = app
+        self._host_id = host_id
+        self._keys = keys
+        self._environ = environ
+        self._recycle = recycle
+        self._open_bus = open_bus or _service_bus
+        self._open_store = open_store or _blob_store
+        self._clock = clock or WallClock()
+        self._started = time.monotonic()
+        self._buses: dict[str, Bus] = {}
+        self._queues: list[QueueListener] = []
+        self._timers: dict[str, TimerListener] = {}
+        self._store: StatusStore | None = None
+        self._site: Site | None = None
+        self._watchdog: Watchdog | None = None
+        self._recycling: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.functions: list[Function] = []
+
+    @property
+    def state(self) -> str:
+        """`Initialized` until every trigger listens, then `Running`; `Stopping` at the end."""
+        if self._stopping:
+            return "Stopping"
+        listeners = (*self._queues, *self._timers.values())
+        return "Running" if all(one.ready.is_set() for one in listeners) else "Initialized"
+
+    async def start(self, port: int) -> HostSettings:
+        """Load the app, listen on everything. Brokers and stores may come up later.
+
+        Raises:
+            StackError: the app or a setting is wrong, or the port is taken; nothing listens then.
+        """
+        settings = read_host_json(_host_json(self._app))
+        self.functions = declared(await library.load(self._app), settings, self._environ)
+        self._invoker = Invoker(
+            timeout_s=settings.function_timeout_s, on_timeout=self._timed_out
+        )
+        active = [one for one in self.functions if not one.disabled]
+        self._make_timers(active)
+        admin = Admin(
+            self.functions, timers=self._timers, invoker=self._invoker, status=self.status
+        )
+        self._site = Site(
+            self.functions, keys=self._keys, invoker=self._invoker, admin=admin.answer
+        )
+        await self._site.start(port)
+        self._make_queues(active, settings)
+        for listener in (*self._queues, *self._timers.values()):
+            listener.start()
+        self._watchdog = Watchdog(
+            app=self._app, limit_s=settings.function_timeout_s, on_stuck=self._recycle
+        )
+        self._watchdog.start(asyncio.get_running_loop())
+        log.info("host.started", extra={"port": port, "functions": [f.name for f in active]})
+        return settings
+
+    async def stop(self, drain_s: float = _DRAIN_S) -> None:
+        """Take nothing new, let what runs finish and settle, then close."""
+        self._stopping = True
+        if self._site is not None:
+            self._site.draining = True
+        listeners = (*self._queues, *self._timers.values())
+        await asyncio.gather(*(one.stop() for one in listeners))
+        if listeners or self._site is not None:
+            if not await self._invoker.drained(drain_s):
+                log.warning("host.drain_given_up", extra={"running": self._invoker.busy})
+            await asyncio.gather(*(one.closed(_CLOSE_S) for one in listeners))
+        if self._site is not None:
+            await self._site.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        for bus in self._buses.values():
+            await bus.close()
+        if self._store is not None:
+            await self._store.close()
+        log.info("host.stopped")
+
+    def status(self) -> dict[str, Any]:
+        """What `GET /admin/host/status` answers."""
+        return {
+            "id": self._host_id,
+            "state": self.state,
+            "functionCount": len(self.functions),
+            "processUptime": round((time.monotonic() - self._started) * 1000),
+        }
+
+    def _make_timers(self, active: list[Function]) -> None:
+        for function in active:
+            if isinstance(function.trigger, TimerTrigger):
+                if function.trigger.monitor and self._store is None:
+                    where = f"Function {function.name!r}"
+                    found = connection_string("AzureWebJobsStorage", self._environ, where=where)
+                    self._store = self._open_store(found, self._host_id)
+                self._timers[function.name] = TimerListener(
+                    function,
+                    function.trigger,
+                    store=self._store,
+                    invoker=self._invoker,
+                    clock=self._clock,
+                )
+
+    def _make_queues(self, active: list[Function], settings: HostSettings) -> None:
+        for function in active:
+            if isinstance(function.trigger, QueueTrigger):
+                self._queues.append(
+                    QueueListener(
+                        function,
+                        function.trigger,
+                        bus=self._bus(function, function.trigger.connection),
+                        invoker=self._invoker,
+                        concurrency=settings.max_concurrent_calls,
+                        max_renewal_s=settings.max_renewal_s,
+                    )
+                )
+
+    def _bus(self, function: Function, connection: str) -> Bus:
+        if connection not in self._buses:
+            try:
+                self._buses[connection] = self._open_bus(connection)
+            except ValueError as error:
+                raise StackError(
+                    f"Function {function.name!r}: its connection string cannot be read: {error}."
+                ) from error
+        return self._buses[connection]
+
+    def _timed_out(self, function: str) -> None:
+        log.error("host.recycling", extra={"because": f"{function} went over functionTimeout"})
+        if self._recycling is None and not self._stopping:
+            self._recycling = asyncio.create_task(self._drain_and_recycle())
+
+    async def _drain_and_recycle(self) -> None:
+        try:
+            # Time enough to give back the message of the function that went over its time.
+            await self.stop(_RECYCLE_DRAIN_S)
+        finally:
+            self._recycle()
+
+
+def _host_json(app: Path) -> str:
+    try:
+        return (app / "host.json").read_text(encoding="utf-8")
+    except OSError as error:
+        raise StackError(f"{app / 'host.json'} cannot be read: {error.strerror}.") from error
+
+
+def _service_bus(connection: str) -> Bus:
+    from local.functions_host.queues.service_bus import ServiceBus  # noqa: PLC0415 — an app without queues need not load the SDK
+
+    return ServiceBus(connection)
+
+
+def _blob_store(connection: str, host_id: str) -> StatusStore:
+    from local.functions_host.timers.blobs import BlobStatusStore  # noqa: PLC0415 — an app without timers need not load the SDK
+
+    return BlobStatusStore(connection, host_id=host_id)

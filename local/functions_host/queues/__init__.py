@@ -1,0 +1,1 @@
+"""Service Bus queue triggers: receive, run, renew, settle."""

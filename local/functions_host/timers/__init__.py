@@ -1,0 +1,1 @@
+"""Timer triggers: when they fire, what is remembered of it, the loop that fires them."""

@@ -1,0 +1,1 @@
+"""HTTP triggers and the administration calls, on one port."""

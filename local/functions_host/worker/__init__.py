@@ -1,0 +1,1 @@
+"""The worker library of Azure Functions, driven in process: loading an app, calling a function."""
