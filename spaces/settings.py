@@ -44,6 +44,8 @@ class Settings:
     space_resolve: str | None
     pg_bin: Path | None
     decision_key: str = field(repr=False)
+    api_key: str = field(repr=False)
+    master_key: str | None = field(repr=False)
     poll_floor_s: float
     sweep_grace_s: float
     order_lapse_s: float
@@ -97,6 +99,8 @@ def read(env: Mapping[str, str]) -> Settings:
         space_resolve=env.get("KPAX_SPACE_RESOLVE"),
         pg_bin=take.path("KPAX_PG_BIN"),
         decision_key=take.text("KPAX_DECISION_KEY"),
+        api_key=take.text("KPAX_API_KEY"),
+        master_key=env.get("KPAX_MASTER_KEY"),
         poll_floor_s=take.number("KPAX_POLL_FLOOR_S", 5.0),
         sweep_grace_s=take.number("KPAX_SWEEP_GRACE_S", 90.0),
         order_lapse_s=take.number("KPAX_ORDER_LAPSE_S", 48 * 3600.0),

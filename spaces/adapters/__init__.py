@@ -1,1 +1,1 @@
-"""Thin adapters: one Azure SDK client behind each port of `spaces.ports`; third-party types end here."""
+"""Thin adapters: one Azure SDK client behind each port; third-party types end here."""

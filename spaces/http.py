@@ -1,0 +1,368 @@
+"""The HTTP layer: one decorator does for every endpoint what must not differ between them.
+
+In this order: request id → body limits → authenticate → authorise → rate → strict decoding →
+idempotency → handler → ETag and headers. Errors become problem documents here and nowhere else.
+The decorator also keeps what `spaces.openapi` tells, so that code and document cannot differ.
+Source: console-and-api.md 1 and 2.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import json
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import azure.functions as func
+import msgspec
+
+from spaces import idempotency
+from spaces.errors import DeniedError, FieldError, InvalidError, KpaxError
+from spaces.jsonlimits import decode_strictly
+from spaces.ports import Ports
+from spaces.problems import problem
+from spaces.rate import Bucket
+from spaces.settings import Settings, settings
+from spaces.wiring import ports
+
+log = logging.getLogger("kpax.http")
+
+PREFIX = "api/v1"
+KEY_HEADER = "x-functions-key"
+MAX_BODY = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who asks: `anonymous`, or the holder of a key. The seam where tokens will come in."""
+
+    subject: str
+    is_known: bool
+
+
+ANONYMOUS = Principal(subject="anonymous", is_known=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A checked request, as handlers see it; `body` is of the endpoint's declared type."""
+
+    request_id: str
+    principal: Principal
+    params: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: object
+    raw: bytes
+    ports: Ports
+    settings: Settings
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a handler answers: a status, a body to encode as JSON, more headers."""
+
+    body: object
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+type Handler = Callable[[Request], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What the API document says of one endpoint."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    action: str
+    body: type | None
+    response: object
+    status: int
+    public: bool
+    idempotent: bool
+    problems: tuple[str, ...]
+    query: tuple[str, ...]
+
+
+OPERATIONS: list[Operation] = []
+_buckets: dict[str, Bucket] = {}
+
+
+def endpoint(
+    blueprint: func.Blueprint,
+    method: str,
+    path: str,
+    *,
+    name: str,
+    action: str,
+    summary: str,
+    response: object,
+    body: type | None = None,
+    status: int = 200,
+    public: bool = False,
+    idempotent: bool = False,
+    problems: tuple[str, ...] = (),
+    query: tuple[str, ...] = (),
+) -> Callable[[Handler], Handler]:
+    """Serve `method` on `/api/v1{path}` by the decorated handler.
+
+    `name` is the function's name on Azure, `action` the right that it needs, `body` the msgspec
+    type of its request, `response` that of its answer. `idempotent` endpoints need an
+    `Idempotency-Key`. Everything but a `public` endpoint needs a key.
+    """
+    operation = Operation(
+        method=method,
+        path=path,
+        name=name,
+        summary=summary,
+        action=action,
+        body=body,
+        response=response,
+        status=status,
+        public=public,
+        idempotent=idempotent,
+        problems=problems,
+        query=query,
+    )
+    OPERATIONS.append(operation)
+
+    def register(handler: Handler) -> Handler:
+        async def serve(req: func.HttpRequest) -> func.HttpResponse:
+            return await _serve(operation, handler, req)
+
+        serve.__name__ = name
+        decorated = blueprint.route(
+            route=PREFIX + path, methods=[method], auth_level=func.AuthLevel.ANONYMOUS
+        )(serve)
+        blueprint.function_name(name)(decorated)
+        return handler
+
+    return register
+
+
+def authenticate(
+    headers: Mapping[str, str], query: Mapping[str, str], config: Settings
+) -> Principal:
+    """The holder of the key in `x-functions-key` or `?code=`; raise `DeniedError` for a wrong one."""
+    given = headers.get(KEY_HEADER) or query.get("code") or ""
+    if not given:
+        return ANONYMOUS
+    for subject, key in (("key:default", config.api_key), ("key:master", config.master_key)):
+        if key and hmac.compare_digest(given.encode(), key.encode()):
+            return Principal(subject=subject, is_known=True)
+    raise DeniedError("the key is not good", remedy="Use the function key: kpax env --json.")
+
+
+def authorize(principal: Principal, action: str, *, public: bool) -> None:
+    """Return when `principal` may do `action`; raise `DeniedError` otherwise. Deny by default."""
+    if public or principal.is_known:
+        return
+    raise DeniedError(
+        "a key is needed",
+        where=action,
+        remedy=f"Send it as {KEY_HEADER}; locally: kpax env --json shows it.",
+    )
+
+
+async def _serve(
+    operation: Operation, handler: Handler, req: func.HttpRequest
+) -> func.HttpResponse:
+    request_id = str(uuid.uuid4())
+    try:
+        return await _answer(operation, handler, req, request_id)
+    except KpaxError as error:
+        return problem_response(error, request_id)
+    except Exception:
+        log.exception(
+            "request.crashed", extra={"request": request_id, "endpoint": operation.name}
+        )
+        return problem_response(
+            KpaxError("the request failed here", remedy="Tell support the request id."),
+            request_id,
+        )
+
+
+async def _answer(
+    operation: Operation, handler: Handler, req: func.HttpRequest, request_id: str
+) -> func.HttpResponse:
+    config = settings()
+    headers = {key.lower(): value for key, value in req.headers.items()}
+    raw = req.get_body() or b""
+    if len(raw) > MAX_BODY:
+        raise InvalidError(
+            "the body is too large",
+            remedy=f"At most {MAX_BODY} bytes.",
+            slug="body-too-large",
+            status=413,
+            members={"max": MAX_BODY},
+        )
+    principal = authenticate(headers, req.params, config)
+    authorize(principal, operation.action, public=operation.public)
+    _limit_rate(operation, principal, headers, config)
+    body = decode_body(operation.body, raw, headers.get("content-type", ""))
+    key = headers.get("idempotency-key", "")
+    request = Request(
+        request_id=request_id,
+        principal=principal,
+        params=req.route_params,
+        query={name: value for name, value in req.params.items() if name != "code"},
+        headers=headers,
+        body=body,
+        raw=raw,
+        ports=ports(),
+        settings=config,
+        idempotency_key=key,
+    )
+    _refuse_unknown_query(operation, request.query)
+    if not operation.idempotent:
+        return _respond(await handler(request), headers, request_id)
+    if not key or len(key) > 200:
+        raise InvalidError(
+            "an Idempotency-Key is needed",
+            remedy="Send a header Idempotency-Key of 1 to 200 characters, new for each intention.",
+            slug="idempotency-key-required",
+        )
+    stored = await idempotency.once(
+        request.ports,
+        scope=f"{principal.subject}\n{operation.name}\n{'/'.join(req.route_params.values())}",
+        key=key,
+        raw=raw,
+        answer=lambda: _stored_answer(handler, request),
+    )
+    return func.HttpResponse(
+        stored.text,
+        status_code=stored.status,
+        headers={
+            **stored.headers,
+            **_always(request_id),
+            **({"Idempotent-Replayed": "true"} if stored.replayed else {}),
+        },
+        mimetype=stored.mimetype,
+    )
+
+
+async def _stored_answer(handler: Handler, request: Request) -> idempotency.Stored:
+    try:
+        reply = await handler(request)
+    except KpaxError as error:
+        if error.problem_status >= 500:
+            raise
+        return idempotency.Stored(
+            status=error.problem_status,
+            text=json.dumps(problem(error, instance=request.request_id)),
+            mimetype="application/problem+json",
+        )
+    return idempotency.Stored(
+        status=reply.status,
+        text=msgspec.json.encode(reply.body).decode(),
+        headers=dict(reply.headers),
+    )
+
+
+def decode_body(kind: type | None, raw: bytes, content_type: str) -> object:
+    """The body as a value of `kind`; every way to be wrong is an `InvalidError` with a pointer."""
+    if kind is None:
+        return None
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise InvalidError(
+            "the content type is not JSON",
+            remedy="Send Content-Type: application/json.",
+            slug="unsupported-media-type",
+            status=415,
+        )
+    value = decode_strictly(raw)
+    try:
+        return msgspec.convert(value, type=kind, strict=True)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        pointer = path.removesuffix("`").replace(".", "/").replace("[", "/").replace("]", "")
+        raise InvalidError(
+            "the request is not valid",
+            where=pointer or "/",
+            remedy=text,
+            errors=(FieldError(pointer=pointer or "/", code="invalid", message=text),),
+        ) from error
+
+
+def problem_response(error: KpaxError, request_id: str) -> func.HttpResponse:
+    """The problem document of an error as an HTTP answer."""
+    headers = _always(request_id)
+    retry = error.members.get("retry_after_s")
+    if isinstance(retry, (int, float)):
+        headers["Retry-After"] = str(max(1, round(retry)))
+    return func.HttpResponse(
+        json.dumps(problem(error, instance=request_id)),
+        status_code=error.problem_status,
+        headers=headers,
+        mimetype="application/problem+json",
+    )
+
+
+def _respond(reply: Reply, headers: Mapping[str, str], request_id: str) -> func.HttpResponse:
+    text = msgspec.json.encode(reply.body)
+    etag = f'"{hashlib.sha256(text).hexdigest()[:32]}"'
+    out = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        **_always(request_id),
+        **reply.headers,
+    }
+    if reply.status == 200 and headers.get("if-none-match") == etag:
+        return func.HttpResponse(status_code=304, headers=out)
+    return func.HttpResponse(
+        text, status_code=reply.status, headers=out, mimetype="application/json"
+    )
+
+
+def _always(request_id: str) -> dict[str, str]:
+    return {
+        "X-Request-Id": request_id,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Strict-Transport-Security": "max-age=31536000",
+    }
+
+
+def _refuse_unknown_query(operation: Operation, query: Mapping[str, str]) -> None:
+    unknown = sorted(set(query) - set(operation.query))
+    if unknown:
+        known = ", ".join(operation.query) or "none"
+        raise InvalidError(
+            "a query parameter is not known",
+            remedy=f"Known here: {known}.",
+            errors=tuple(
+                FieldError(pointer=f"/{name[:64]}", code="unknown", message="not a parameter")
+                for name in unknown
+            ),
+        )
+
+
+def _limit_rate(
+    operation: Operation, principal: Principal, headers: Mapping[str, str], config: Settings
+) -> None:
+    """A token bucket per address prefix for callers without a key; memory of this process only."""
+    if not operation.public or principal.is_known:
+        return
+    bucket = _buckets.setdefault(
+        _prefix(headers.get("x-forwarded-for", "")), Bucket(config.route_rate_per_min)
+    )
+    if len(_buckets) > 10_000:
+        _buckets.clear()
+    bucket.take()
+
+
+@functools.lru_cache(maxsize=1024)
+def _prefix(forwarded: str) -> str:
+    address = forwarded.split(",", maxsplit=1)[0].strip()
+    if ":" in address and address.count(":") > 1:
+        return ":".join(address.split(":")[:4])
+    return ".".join(address.split(":")[0].split(".")[:3])
