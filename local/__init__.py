@@ -1,1 +1,1 @@
-"""The cloud on one machine: the endpoints that Azure would offer; nothing of the product is known here."""
+"""The cloud on one machine: the endpoints that Azure would offer; the product is not known here."""

@@ -29,6 +29,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Below the kernel's range for outgoing connections (32768 up), or a kept port would now and
 # then be taken by somebody's browser; no port of browsers' refuse lists lies in it.
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
+_MARKER = "kpax-home"  # in folders that hold nothing but a home: only such a one may be emptied
 
 
 class Home:
@@ -45,11 +46,10 @@ class Home:
         Raises:
             StackError: the folder cannot be made or used, or others use it for other things.
         """
-        named = root if root is not None else os.environ.get("KPAX_HOME") or PROJECT / ".kpax"
-        path = Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100 — resolve() would follow a link that may move later
+        path = _absolute(root) if root is not None else default_root()
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_private(path)
+            _claim(path)
         except OSError as error:
             raise StackError(
                 f"The state folder {path} cannot be used: {error.strerror}.",
@@ -90,6 +90,11 @@ class Home:
     def value(self, name: str, make: Callable[[], str]) -> str:
         """Any other text that is made once and then kept."""
         return self._kept("values", name, lambda _: make())
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the folder was empty when it became a home, so that all in it is the stack's."""
+        return (self.root / _MARKER).exists()
 
     @contextlib.contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
@@ -144,6 +149,15 @@ class Home:
             ) from error
 
 
+def default_root() -> Path:
+    """Where the home is when nobody names one; it may not exist."""
+    return _absolute(os.environ.get("KPAX_HOME") or PROJECT / ".kpax")
+
+
+def _absolute(path: Path | str) -> Path:
+    return Path(path).expanduser().absolute()
+
+
 def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Replace a file whole: a reader sees the old text or the new one, never half of it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -157,15 +171,20 @@ def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
         raise
 
 
-def _make_private(path: Path) -> None:
-    status = path.stat()
-    if not stat.S_ISDIR(status.st_mode):
+def _claim(path: Path) -> None:
+    """Make the folder private and mark it as a home, unless it is somebody's folder of things."""
+    mode = path.stat().st_mode
+    if not stat.S_ISDIR(mode):
         raise NotADirectoryError(0, "it is not a folder")
-    if not status.st_mode & 0o066 or (path / "stack.json").exists():
-        return  # already private (0711 lets another account pass through, but see nothing)
-    if any(path.iterdir()):
+    if (path / _MARKER).exists():
+        return
+    shared, used = mode & 0o066, any(path.iterdir())
+    if shared and used:
         raise PermissionError(0, "others may look into it and it holds other things")
-    path.chmod(0o700)
+    if shared:
+        path.chmod(0o700)
+    if not used:
+        (path / _MARKER).touch(mode=0o600)
 
 
 def _free_port(taken: set[int]) -> int:

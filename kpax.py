@@ -1,0 +1,132 @@
+"""The command `kpax`, put together from each room's `cli.py`.
+
+A room is imported when one of its commands is called, and not before: `kpax --help` and
+`kpax status` answer at once. Rooms that talk to the running stack learn here where it is; they
+do not know the local stack themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context  # pyright: ignore[reportPrivateUsage] — typer carries its own click and exports neither
+
+    from spaces.client import Endpoint
+
+
+class Entry(NamedTuple):
+    """A command: where its code is (`module:attribute`) and its line in the overview."""
+
+    target: str
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "up": Entry("local.cli:up", "Start the local stack, or what is missing of it."),
+    "down": Entry("local.cli:down", "Stop the local stack; the data stays."),
+    "status": Entry("local.cli:show_status", "Say which part of the stack runs where."),
+    "env": Entry("local.cli:env", "Print addresses, keys and connection strings."),
+    "local": Entry("local.cli:local_app", "What concerns this machine alone: reset."),
+    "route": Entry("geo_router.cli:route_app", "Ask where a customer's space may live."),
+    "order": Entry("provisioning.cli:order_app", "Order a space."),
+    "billing": Entry("provisioning.cli:billing_app", "Send events as the billing system does."),
+    "space": Entry("console.cli:space_app", "Look at spaces."),
+    "op": Entry("console.cli:op_app", "Look at operations and their steps."),
+    "queue": Entry("console.cli:queue_app", "Look at queues, dead and rejected messages."),
+    "backup": Entry("backups.cli:backup_app", "Back up a space, list its backups."),
+    "restore": Entry("backups.cli:restore", "Restore a space from a backup."),
+}
+
+
+class _Rooms(TyperGroup):
+    """Lists commands from the table, and loads the one that is called."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        """Every command, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """A stand-in that is good for the overview; `resolve_command` loads the real one."""
+        entry = COMMANDS.get(cmd_name)
+        return TyperCommand(cmd_name, help=entry.help) if entry else None
+
+    def resolve_command(
+        self, ctx: Context, args: list[str]
+    ) -> tuple[str | None, Command | None, list[str]]:
+        """The command that is called, loaded."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            command = _load(COMMANDS[name].target)
+        return name, command, rest
+
+
+def _load(target: str) -> Command:
+    module, _, attribute = target.partition(":")
+    if not module.startswith("local."):
+        from spaces import client  # noqa: PLC0415 — only rooms that ask the stack need it
+
+        client.use(_running_stack)
+    found: Any = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    alone = typer.Typer(add_completion=False)
+    alone.command()(found)
+    return typer.main.get_command(alone)
+
+
+def _running_stack() -> Endpoint:
+    """Where the stack of this home answers.
+
+    Raises:
+        UnreachableError: it does not run.
+    """
+    from local.home import default_root  # noqa: PLC0415 — lazy, like everything here
+    from spaces.client import Endpoint, not_running  # noqa: PLC0415
+
+    if default_root().exists():
+        from local.home import Home  # noqa: PLC0415
+        from local.stack import environment, part  # noqa: PLC0415
+        from local.supervisor_state import running  # noqa: PLC0415
+
+        home = Home.open()
+        if running(home, part("functions_host")):
+            found = environment(home)
+            return Endpoint(
+                url=str(found["functions"]),
+                function_key=str(found["function_key"]),
+                bus_connection=str(found["service_bus_connection"]),
+                home=str(home.root),
+            )
+    raise not_running()
+
+
+app = typer.Typer(
+    cls=_Rooms,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Open, serve, back up and restore customers' spaces.\n\nExample: kpax up --detach",
+)
+
+
+@app.callback()
+def _main() -> None:
+    """Open, serve, back up and restore customers' spaces.
+
+    Example: kpax up --detach
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name=Path(sys.argv[0]).name)
+
+
+if __name__ == "__main__":
+    main()
