@@ -88,7 +88,7 @@ class Running:
     """The operation that occupies a space's one slot, and the step it stands at.
 
     `steps` is frozen when the operation starts. `facts` is what finished steps found out and later
-    ones need. `step_started_at` starts the step's budget; a retry keeps it.
+    ones need. `step_deadline_at` ends the step's budget; a retry keeps it.
     """
 
     op_id: OpId
@@ -102,6 +102,7 @@ class Running:
     error: str | None = None
     started_at: datetime
     step_started_at: datetime
+    step_deadline_at: datetime
     next_poke_at: datetime
     detail: str = ""
 

@@ -12,6 +12,7 @@ from spaces.model import Facts, OpStatus, Running, Space
 from spaces.ports import Write
 from spaces.registry import Change, Event, Registry
 from spaces.saga import watch
+from spaces.saga.decide import at_step
 from spaces.saga.runner import op_row, poke_message, say_again
 
 if TYPE_CHECKING:
@@ -58,15 +59,17 @@ async def begin(ports: Ports, loaded: Loaded, plan: Plan, cause: Cause) -> Runni
 
 def started(space: Space, plan: Plan, params: Facts, now: datetime) -> Running:
     """The operation at its first step. Pure."""
-    return Running(
+    op = Running(
         op_id=space.next_op_id(),
         kind=plan.kind,
         steps=tuple(step.name for step in plan.steps),
         params=params,
         started_at=now,
         step_started_at=now,
+        step_deadline_at=now,
         next_poke_at=now,
     )
+    return at_step(op, 0, plan, now)
 
 
 def starting(space: Space, op: Running, plan: Plan, cause: Cause) -> Change:

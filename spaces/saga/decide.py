@@ -52,7 +52,7 @@ def decide(
     budget fails; on the way back it then needs an operator, since nothing may be forgotten.
     """
     step = plan.step(op.step)
-    overdue = now > op.step_started_at + timedelta(seconds=step.budget_s)
+    overdue = now > op.step_deadline_at
     match outcome:
         case Done(detail=detail, facts=facts):
             return _onwards(replace(op, facts={**op.facts, **facts}, detail=detail), plan, now)
@@ -95,7 +95,7 @@ def _onwards(op: Running, plan: Plan, now: datetime) -> Decision:
         return _back_from(op, op.at - 1, plan, now)
     if op.at + 1 == len(op.steps):
         return Finish(op=op, status=OpStatus.SUCCEEDED, error=None)
-    return Advance(op=_at(op, op.at + 1, now), step_ended=True)
+    return Advance(op=at_step(op, op.at + 1, plan, now), step_ended=True)
 
 
 def _fail(op: Running, reason: str, plan: Plan, now: datetime) -> Decision:
@@ -111,12 +111,16 @@ def _back_from(op: Running, at: int, plan: Plan, now: datetime) -> Decision:
     """The next step on the way back that has something to undo, from `at` downwards."""
     for number in range(at, -1, -1):
         if plan.step(op.steps[number]).undo is not None:
-            return Advance(op=_at(op, number, now), step_ended=True)
+            return Advance(op=at_step(op, number, plan, now), step_ended=True)
     return Finish(op=op, status=OpStatus.FAILED, error=op.error)
 
 
-def _at(op: Running, at: int, now: datetime) -> Running:
-    return replace(op, at=at, attempt=1, step_started_at=now, next_poke_at=now)
+def at_step(op: Running, at: int, plan: Plan, now: datetime) -> Running:
+    """The operation at the start of a step: a first attempt, a fresh budget, due at once."""
+    deadline = now + timedelta(seconds=plan.step(op.steps[at]).budget_s)
+    return replace(
+        op, at=at, attempt=1, step_started_at=now, step_deadline_at=deadline, next_poke_at=now
+    )
 
 
 def _late(op: Running, budget_s: float, last: str) -> str:
