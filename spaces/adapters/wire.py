@@ -149,7 +149,8 @@ def was_not_sent(error: BaseException) -> bool:
     """
     cause = error.__cause__ or getattr(error, "inner_exception", None)
     return isinstance(error, ServiceRequestTimeoutError) or (
-        isinstance(error, ServiceRequestError) and isinstance(cause, aiohttp.ClientConnectorError)
+        isinstance(error, ServiceRequestError)
+        and isinstance(cause, aiohttp.ClientConnectorError)
     )
 
 
@@ -175,8 +176,13 @@ def classify(
     return _by_status(error, status, f"{what}: {_brief(error)}", where=where, lost=lost)
 
 
-def _by_status(
-    error: HttpResponseError, status: int, what: str, *, where: str, lost: type[errors.KpaxError]
+def _by_status(  # noqa: PLR0911 — a table
+    error: HttpResponseError,
+    status: int,
+    what: str,
+    *,
+    where: str,
+    lost: type[errors.KpaxError],
 ) -> errors.KpaxError:
     wait_s = retry_after_s(error)
     match status:
@@ -204,8 +210,7 @@ def _by_status(
 
 def retry_after_s(error: HttpResponseError) -> float | None:
     """Seconds that the answer asks to wait, where it does."""
-    headers = error.response.headers if error.response is not None else {}
-    return seconds(headers.get("Retry-After"))
+    return seconds(_header(error, "Retry-After"))
 
 
 def seconds(text: str | None) -> float | None:
@@ -219,9 +224,14 @@ def seconds(text: str | None) -> float | None:
 def code_of(error: HttpResponseError) -> str | None:
     """The service's own name for the error, where the answer carries one."""
     code = getattr(error, "error_code", None) or getattr(error.error, "code", None)
-    if code is None and error.response is not None:
-        code = error.response.headers.get("x-ms-error-code")
+    if code is None:
+        code = _header(error, "x-ms-error-code")
     return str(getattr(code, "value", code)) if code is not None else None
+
+
+def _header(error: HttpResponseError, name: str) -> str | None:
+    headers: Any = getattr(error.response, "headers", None)
+    return headers.get(name) if headers is not None else None
 
 
 def _brief(error: HttpResponseError) -> str:

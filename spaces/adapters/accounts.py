@@ -1,0 +1,99 @@
+"""Storage accounts of spaces and clusters: which endpoint, and by which right.
+
+Where shared keys are allowed the key of a space's account comes from the Resource Manager and is
+kept for ten minutes; everywhere else the identity of this process opens the account.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from spaces.adapters.blobs import AzureBlobs
+from spaces.errors import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azure.core.credentials_async import AsyncTokenCredential
+
+    from spaces.adapters.arm import AzureArm
+    from spaces.adapters.wire import Wire
+
+KEY_KEPT_S = 600.0
+
+
+class AzureAccounts:
+    """Opens accounts; see the port."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        arm: AzureArm,
+        *,
+        credential: AsyncTokenCredential,
+        backup_accounts: Mapping[str, str],
+        allow_shared_key: bool,
+    ) -> None:
+        self._wire = wire
+        self._arm = arm
+        self._credential = credential
+        self._backup_accounts = backup_accounts
+        self._allow_shared_key = allow_shared_key
+        self._keys: dict[tuple[str, str], tuple[str, float]] = {}
+        self._backups: dict[str, AzureBlobs] = {}
+
+    async def of_space(self, resource_group: str, account: str, endpoint: str) -> AzureBlobs:
+        """The account of a space."""
+        if not self._allow_shared_key:
+            return AzureBlobs(self._wire, url=endpoint, credential=self._credential)
+        key = await self._key(resource_group, account)
+        return AzureBlobs(
+            self._wire, url=endpoint, credential={"account_name": account, "account_key": key}
+        )
+
+    async def connection_of_space(
+        self, resource_group: str, account: str, endpoint: str
+    ) -> dict[str, str]:
+        """How the space's own application reaches its account."""
+        if not self._allow_shared_key:
+            return {"account_url": endpoint}
+        key = await self._key(resource_group, account)
+        scheme = endpoint.partition("://")[0]
+        return {
+            "connection_string": (
+                f"DefaultEndpointsProtocol={scheme};AccountName={account};AccountKey={key};"
+                f"BlobEndpoint={endpoint.rstrip('/')};"
+            )
+        }
+
+    def backup_of(self, cluster: str) -> AzureBlobs:
+        """The backup account of a cluster; an address is opened by identity."""
+        if cluster not in self._backups:
+            known = self._backup_accounts.get(cluster)
+            if known is None:
+                raise InvalidError(
+                    f"cluster {cluster} has no backup account",
+                    where="application settings",
+                    remedy="Name it in KPAX_BACKUP_ACCOUNTS.",
+                )
+            self._backups[cluster] = (
+                AzureBlobs(self._wire, url=known, credential=self._credential)
+                if known.startswith("http")
+                else AzureBlobs(self._wire, connection=known)
+            )
+        return self._backups[cluster]
+
+    async def close(self) -> None:
+        """Release the clients; the connections belong to the wire."""
+        for blobs in self._backups.values():
+            await blobs.close()
+        self._backups.clear()
+        self._keys.clear()
+
+    async def _key(self, resource_group: str, account: str) -> str:
+        key, until = self._keys.get((resource_group, account), ("", 0.0))
+        if time.monotonic() >= until:
+            key = await self._arm.storage_key(resource_group, account)
+            self._keys[resource_group, account] = (key, time.monotonic() + KEY_KEPT_S)
+        return key

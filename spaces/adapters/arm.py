@@ -1,0 +1,315 @@
+"""Azure Resource Manager by azure-mgmt-resource-deploymentstacks. Nothing here waits.
+
+Each call is one request: the poller of the SDK says "succeeded" at once when it is told not to
+poll, so only the provisioning state is read. What the client raises, and what that means:
+local-stack.md 2.4.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.core.rest import HttpRequest
+from azure.mgmt.resource.deploymentstacks.aio import DeploymentStacksClient
+
+from spaces import errors, telemetry
+from spaces.adapters.wire import RAISED, classify, code_of, is_loopback, seconds
+from spaces.ports import Instance, Stack, StackRequest, StackState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azure.core.credentials_async import AsyncTokenCredential
+
+    from spaces.adapters.wire import Wire
+
+_COMPUTE = "2024-07-01"
+_STORAGE = "2024-01-01"
+
+_BUSY = frozenset(
+    {
+        "DeploymentStackInNonTerminalState",
+        "DeploymentActive",
+        "AnotherOperationInProgress",
+        "ServerIsBusy",
+    }
+)
+_QUOTAS = frozenset(
+    {
+        "QuotaExceeded",
+        "SubscriptionQuotaExceeded",
+        "ResourceQuotaExceeded",
+        "SkuNotAvailable",
+        "ZonalAllocationFailed",
+        "AllocationFailed",
+        "OverconstrainedZonalAllocationRequest",
+        "DeploymentStackQuotaExceeded",
+        "MaxStorageAccountsCountPerSubscriptionExceeded",
+    }
+)
+_FINAL = {
+    "succeeded": StackState.SUCCEEDED,
+    "failed": StackState.FAILED,
+    "canceled": StackState.FAILED,
+    "cancelled": StackState.FAILED,
+}
+
+
+class AllowHttp(SansIOHTTPPolicy[Any, Any]):
+    """Lets the bearer policy send its token to this machine without TLS, and nowhere else."""
+
+    def on_request(self, request: Any) -> None:  # noqa: ANN401 — PipelineRequest
+        """Mark a request to a loopback address."""
+        if is_loopback(request.http_request.url):
+            request.context.options["enforce_https"] = False
+
+
+class AzureArm:
+    """The Resource Manager of one subscription."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        endpoint: str,
+        subscription: str,
+        credential: AsyncTokenCredential,
+        excluded_principal: str,
+    ) -> None:
+        self._subscription = subscription
+        self._excluded_principal = excluded_principal
+        options: dict[str, Any] = {"transport": wire.transport(telemetry.ARM_CALLS)}
+        if is_loopback(endpoint):
+            options["per_call_policies"] = [AllowHttp()]
+            options["use_env_settings"] = False
+        self._client = DeploymentStacksClient(
+            credential, subscription, base_url=endpoint, retry_total=0, **options
+        )
+
+    async def put_stack(self, request: StackRequest) -> Stack:
+        """Start or repeat the PUT of a stack; see the port."""
+        body: Any = {
+            "location": request.location,
+            "tags": dict(request.tags),
+            "properties": {
+                "template": dict(request.template),
+                "parameters": {name: {"value": v} for name, v in request.parameters.items()},
+                "actionOnUnmanage": {"resources": "delete", "resourceGroups": "delete"},
+                "denySettings": {
+                    "mode": "denyWriteAndDelete",
+                    "excludedPrincipals": [self._excluded_principal],
+                    "applyToChildScopes": False,
+                },
+            },
+        }
+        seen = _Seen()
+        try:
+            poller = (
+                await self._client.deployment_stacks.begin_create_or_update_at_subscription(
+                    request.name, body, polling=False, raw_response_hook=seen
+                )
+            )
+            await poller.result()
+        except RAISED as error:
+            raise _meaning(error, f"stack {request.name}") from error
+        return _stack(request.name, seen)
+
+    async def get_stack(self, name: str) -> Stack:
+        """The stack by name; see the port."""
+        seen = _Seen()
+        try:
+            await self._client.deployment_stacks.get_at_subscription(
+                name, raw_response_hook=seen
+            )
+        except ResourceNotFoundError as error:
+            if code_of(error) == "DeploymentStackNotFound":
+                return Stack(name=name, state=StackState.ABSENT)
+            raise errors.UnknownError(
+                f"neither the stack nor its absence was found [{code_of(error)}]",
+                where=f"stack {name}",
+                remedy="Check the subscription id and the endpoint.",
+            ) from error
+        except RAISED as error:
+            raise _meaning(error, f"stack {name}", lost=errors.TransientError) from error
+        return _stack(name, seen)
+
+    async def delete_stack(self, name: str) -> Stack:
+        """Start the deletion of a stack and all it manages; see the port."""
+        seen = _Seen()
+        try:
+            poller = await self._client.deployment_stacks.begin_delete_at_subscription(
+                name,
+                unmanage_action_resources="delete",
+                unmanage_action_resource_groups="delete",
+                unmanage_action_management_groups="delete",
+                bypass_stack_out_of_sync_error=True,
+                polling=False,
+                raw_response_hook=seen,
+            )
+            await poller.result()
+        except ResourceNotFoundError:
+            return await self.get_stack(name)
+        except RAISED as error:
+            raise _meaning(error, f"stack {name}") from error
+        state = StackState.ABSENT if seen.status == 204 else StackState.RUNNING
+        return Stack(name=name, state=state, retry_after_s=seen.retry_after_s)
+
+    async def instances(self, resource_group: str, scale_set: str) -> list[Instance]:
+        """The machines of a scale set, in name order; none where the scale set is not there."""
+        url: str | None = (
+            f"{self._group(resource_group)}/providers/Microsoft.Compute/virtualMachineScaleSets/"
+            f"{quote(scale_set, safe='')}/virtualMachines?api-version={_COMPUTE}"
+        )
+        found: list[Instance] = []
+        try:
+            while url:
+                page = await self.call("GET", url, where=f"scale set {scale_set}")
+                found += [_instance(item) for item in page.get("value", [])]
+                url = page.get("nextLink")
+        except errors.NotFoundError:
+            return []
+        return sorted(found, key=lambda instance: instance.name)
+
+    async def storage_key(self, resource_group: str, account: str) -> str:
+        """The first access key of a storage account."""
+        url = (
+            f"{self._group(resource_group)}/providers/Microsoft.Storage/storageAccounts/"
+            f"{quote(account, safe='')}/listKeys?api-version={_STORAGE}"
+        )
+        answer = await self.call("POST", url, where=f"storage account {account}")
+        return str(answer["keys"][0]["value"])
+
+    async def call(self, method: str, url: str, *, where: str) -> dict[str, Any]:
+        """One authorised request through the SDK's pipeline, for what no client is installed for.
+
+        Raises as a read does: `NotFoundError`, `DeniedError`, `ThrottledError`, `TransientError`.
+        """
+        try:
+            response = await self._client.send_request(HttpRequest(method, url))
+            response.raise_for_status()
+            body: object = response.json()
+        except RAISED as error:
+            raise _meaning(error, where, lost=errors.TransientError) from error
+        if not isinstance(body, dict):
+            raise errors.TransientError(
+                "the Resource Manager's answer is no object", where=where
+            )
+        return cast("dict[str, Any]", body)
+
+    async def close(self) -> None:
+        """Release the client; the connections belong to the wire."""
+        await self._client.close()
+
+    def _group(self, resource_group: str) -> str:
+        return f"/subscriptions/{self._subscription}/resourceGroups/{quote(resource_group, safe='')}"
+
+
+class _Seen:
+    """Keeps what the answer said and the SDK's models leave out."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.retry_after_s: float | None = None
+        self.body: Mapping[str, Any] = {}
+
+    def __call__(self, response: Any) -> None:  # noqa: ANN401 — PipelineResponse
+        answer = response.http_response
+        self.status = answer.status_code
+        self.retry_after_s = seconds(answer.headers.get("Retry-After"))
+        body = response.context.get("deserialized_data")
+        self.body = body if isinstance(body, dict) else {}
+
+
+def _stack(name: str, seen: _Seen) -> Stack:
+    properties: Mapping[str, Any] = seen.body.get("properties") or {}
+    word = str(properties.get("provisioningState") or "").lower()
+    # a word that is new to us is waited for: the step's budget ends the waiting
+    state = _FINAL.get(word, StackState.RUNNING)
+    code = message = None
+    if state is StackState.FAILED:
+        code, message = innermost(properties.get("error"))
+        code = code or (word.capitalize() if word else None)
+    return Stack(
+        name=name,
+        state=state,
+        outputs=_values(properties.get("outputs")),
+        parameters=_values(properties.get("parameters")),
+        code=code,
+        message=message,
+        retry_after_s=seen.retry_after_s,
+    )
+
+
+def innermost(error: object) -> tuple[str | None, str | None]:
+    """Code and message of the cause: the first detail of the first detail, to the bottom."""
+    if not isinstance(error, dict):
+        return None, None
+    node = cast("dict[str, Any]", error)
+    while isinstance(details := node.get("details"), list) and details:
+        deeper = cast("list[Any]", details)[0]
+        if not isinstance(deeper, dict):
+            break
+        node = cast("dict[str, Any]", deeper)
+    return node.get("code"), node.get("message")
+
+
+def _values(parts: object) -> dict[str, object]:
+    if not isinstance(parts, dict):
+        return {}
+    named = cast("dict[str, Any]", parts)
+    return {name: part.get("value") for name, part in named.items() if isinstance(part, dict)}
+
+
+def _instance(item: Mapping[str, Any]) -> Instance:
+    properties: Mapping[str, Any] = item.get("properties") or {}
+    limits: Mapping[str, Any] = properties.get("limits") or {}
+    zones = item.get("zones") or [""]
+    return Instance(
+        name=str(item.get("name", "")),
+        zone=str(zones[0]),
+        state=_power(properties),
+        memory_mib=limits.get("memoryMib"),
+        cpus=limits.get("cpus"),
+        limited_by=limits.get("mechanism"),
+    )
+
+
+def _power(properties: Mapping[str, Any]) -> str:
+    """The power state (`running`) where the answer has an instance view, else the provisioning's."""
+    view: Mapping[str, Any] = properties.get("instanceView") or {}
+    for status in view.get("statuses") or []:
+        kind, _, word = str(status.get("code", "")).partition("/")
+        if kind == "PowerState":
+            return word
+    return str(properties.get("provisioningState", "")).lower()
+
+
+def _meaning(
+    error: Exception, where: str, *, lost: type[errors.KpaxError] = errors.UnknownError
+) -> errors.KpaxError:
+    """What an error of the Resource Manager means; a 409 by its code, not by its class."""
+    code = code_of(error) if isinstance(error, HttpResponseError) else None
+    status = error.status_code if isinstance(error, HttpResponseError) else None
+    what = f"the Resource Manager refused: {_text(error)} [{status} {code}]"
+    if code in _QUOTAS or (code or "").endswith("QuotaExceeded"):
+        return errors.QuotaError(what, where=where, remedy="Raise the quota: docs/running.md.")
+    if code in _BUSY:
+        return errors.ConflictError(what, where=where, remedy="Look at it by name.")
+    return classify(error, "the Resource Manager", where=where, lost=lost)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, HttpResponseError) and error.error is not None:
+        _, message = innermost(_plain(error.error))
+        if message:
+            return message[:300]
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _plain(error: Any) -> dict[str, Any]:  # noqa: ANN401 — azure-core's ODataV4Format
+    details = [_plain(detail) for detail in getattr(error, "details", None) or []]
+    return {"code": error.code, "message": error.message, "details": details}

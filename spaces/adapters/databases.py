@@ -1,0 +1,134 @@
+"""Databases and roles of a space's PostgreSQL server, by asyncpg.
+
+Every method looks before it acts and may be repeated; each opens one connection and closes it. On
+Azure the administrator is no superuser: it must be a member of a role to give it a database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import ssl
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from spaces import errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from spaces.ports import Server
+
+CONNECT_TIMEOUT_S = 5
+COMMAND_TIMEOUT_S = 30.0
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class PostgresDatabases:
+    """See the port. Raises `InvalidError`, `DeniedError`, `TransientError`."""
+
+    async def ensure_role(self, server: Server, role: str, password: str) -> None:
+        """A login role with this password and no other right."""
+        name = _name(role)
+        async with _connected(server) as connection:
+            there = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
+            if not there:
+                with contextlib.suppress(
+                    asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError
+                ):
+                    await connection.execute(f"CREATE ROLE {name} LOGIN")
+            # the server quotes the password: a statement of this kind takes no parameters
+            statement = await connection.fetchval(
+                "SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)",
+                role,
+                password,
+            )
+            await connection.execute(str(statement))
+
+    async def ensure_database(self, server: Server, database: str, *, owner: str) -> None:
+        """A database owned by `owner`, closed to the public."""
+        name, owned_by = _name(database), _name(owner)
+        async with _connected(server) as connection:
+            await _join(connection, owner)
+            has = await connection.fetchval(
+                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", database
+            )
+            if has is None:
+                with contextlib.suppress(
+                    asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError
+                ):
+                    await connection.execute(
+                        f"CREATE DATABASE {name} OWNER {owned_by} TEMPLATE template0"
+                    )
+            elif has != owner:
+                await connection.execute(f"ALTER DATABASE {name} OWNER TO {owned_by}")
+            await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+
+    async def drop_database(self, server: Server, database: str) -> None:
+        """Drop it with its connections; a missing one counts as done."""
+        name = _name(database)
+        async with _connected(server) as connection:
+            await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def databases(self, server: Server) -> list[str]:
+        """Names of the databases there, templates left out."""
+        async with _connected(server) as connection:
+            rows = await connection.fetch(
+                "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY datname"
+            )
+            return [row["datname"] for row in rows]
+
+
+async def _join(connection: asyncpg.Connection, role: str) -> None:
+    """Make the administrator a member of a role, unless it stands above all roles."""
+    if not await connection.fetchval(
+        "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+    ):
+        await connection.execute(f"GRANT {_name(role)} TO CURRENT_USER")
+
+
+def _name(text: str) -> str:
+    """The identifier in quotes; only names that would not need them are let through."""
+    if not _NAME.fullmatch(text):
+        raise errors.InvalidError(
+            f"{text[:80]!r} is no name for a database or a role",
+            remedy="A small letter, then small letters, digits and underscores, 63 in all.",
+        )
+    return f'"{text}"'
+
+
+@contextlib.asynccontextmanager
+async def _connected(server: Server) -> AsyncGenerator[asyncpg.Connection]:
+    host, _, port = server.address.partition(":")
+    where = f"PostgreSQL server {server.address}"
+    try:
+        connection = await asyncpg.connect(
+            host=host,
+            port=int(port or 5432),
+            user=server.user,
+            password=server.password,
+            database="postgres",
+            # across a network the server must prove its name; asyncpg's default would not ask
+            ssl=False if host in _LOOPBACK else ssl.create_default_context(),
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            statement_cache_size=0,
+        )
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+                await connection.close(timeout=CONNECT_TIMEOUT_S)
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InsufficientPrivilegeError,
+    ) as error:
+        raise errors.DeniedError(str(error), where=where) from error
+    except asyncpg.UndefinedObjectError as error:
+        raise errors.NotFoundError(str(error), where=where) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise errors.TransientError(
+            f"the database server: {str(error) or type(error).__name__}", where=where
+        ) from error
