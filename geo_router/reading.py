@@ -123,7 +123,7 @@ def echo(value: object) -> str:
         huge = isinstance(value, int) and abs(value) >= 10**18
         return "a huge number" if huge else json.dumps(value)
     else:
-        return {dict: "an object", list: "a list"}.get(type(value), "a value of another type")
+        return "an object" if isinstance(value, dict) else "a list or another type"
     shown = json.dumps(text)[1:-1].replace("<", "\\u003c").replace(">", "\\u003e")
     return f"'{shown[:LONGEST_ECHO]}'"
 

@@ -246,7 +246,7 @@ def _rows(value: object) -> str:
             rows = [f"{json.dumps(key)}:{_flat(item)}" for key, item in sorted(value.items())]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
             return "{\n" + ",\n".join(rows) + "}"
         case list():
-            return "[\n" + ",\n".join(_flat(item) for item in value) + "]"  # pyright: ignore[reportUnknownVariableType]
+            return "[\n" + ",\n".join(_flat(item) for item in value) + "]"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         case _:
             return _flat(value)
 
