@@ -8,8 +8,6 @@ do not know the local stack themselves.
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -125,7 +123,7 @@ def _main() -> None:
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name=Path(sys.argv[0]).name)
+    app(prog_name="kpax")
 
 
 if __name__ == "__main__":

