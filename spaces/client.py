@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from spaces.errors import (
+    DamagedError,
     DeniedError,
     Exit,
     FieldError,
@@ -25,6 +26,7 @@ from spaces.errors import (
     RefusedError,
     ThrottledError,
     UnreachableError,
+    WrongKeyError,
 )
 
 if TYPE_CHECKING:
@@ -229,4 +231,7 @@ def exit_of(operation: Body) -> Exit:
         case "needsOperator":
             return Exit.NEEDS_PERSON
         case _:
-            return Exit.FAILED
+            return _EXITS.get(str(operation.get("error_kind")), Exit.FAILED)
+
+
+_EXITS = {error.slug: error.exit for error in (DamagedError, WrongKeyError)}

@@ -21,12 +21,16 @@ class Poke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Asks for a backup of a space: `slot` names the day and run it is for."""
+    """Asks for a backup of a space: `slot` names the day and run it is for.
+
+    `waits` counts how often it was put off because another operation ran on the space.
+    """
 
     v: Literal[1] = 1
     kind: Literal["backup-due"] = "backup-due"
     space_id: str
     slot: str
+    waits: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

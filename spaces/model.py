@@ -88,7 +88,8 @@ class Running:
     """The operation that occupies a space's one slot, and the step it stands at.
 
     `steps` is frozen when the operation starts. `facts` is what finished steps found out and later
-    ones need. `step_deadline_at` ends the step's budget; a retry keeps it.
+    ones need. `step_deadline_at` ends the step's budget; a retry keeps it. `error_kind` is the
+    problem slug of what failed; `attempt_s` how long an attempt of this step may be silent.
     """
 
     op_id: OpId
@@ -100,6 +101,8 @@ class Running:
     params: Facts = field(default_factory=dict[str, "str | int | float | bool | None"])
     facts: Facts = field(default_factory=dict[str, "str | int | float | bool | None"])
     error: str | None = None
+    error_kind: str | None = None
+    attempt_s: float = 0.0
     started_at: datetime
     step_started_at: datetime
     step_deadline_at: datetime

@@ -77,6 +77,7 @@ class OpRow:
     ended_at: datetime | None
     error: str | None
     params: Facts
+    error_kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

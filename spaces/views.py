@@ -32,7 +32,7 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation with all its steps."""
+    """An operation with all its steps; `error_kind` is the problem slug of what failed."""
 
     operation_id: str
     space_id: str
@@ -42,6 +42,7 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
     steps: list[StepView]
     error: str | None
+    error_kind: str | None
 
 
 class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +151,7 @@ def operation_view(
             for number, name in enumerate(row.steps)
         ],
         error=row.error or (live.error if live else None),
+        error_kind=row.error_kind or (live.error_kind if live else None),
     )
 
 

@@ -71,8 +71,8 @@ def decide(
                 next_poke_at=now + timedelta(seconds=max(pause, floor_s)),
             )
             return Advance(op=again, step_ended=False)
-        case Failed(reason=reason):
-            return _fail(op, reason, plan, now)
+        case Failed(reason=reason, slug=slug):
+            return _fail(op, reason, plan, now, slug=slug)
 
 
 def backoff_s(attempt: int) -> float:
@@ -98,11 +98,13 @@ def _onwards(op: Running, plan: Plan, now: datetime) -> Decision:
     return Advance(op=at_step(op, op.at + 1, plan, now), step_ended=True)
 
 
-def _fail(op: Running, reason: str, plan: Plan, now: datetime) -> Decision:
+def _fail(
+    op: Running, reason: str, plan: Plan, now: datetime, *, slug: str | None = None
+) -> Decision:
     if op.phase is Phase.UNDO:
         failed = replace(op, detail=reason)
         return Finish(op=failed, status=OpStatus.NEEDS_OPERATOR, error=f"{op.error} · {reason}")
-    undoing = replace(op, phase=Phase.UNDO, error=reason, detail=reason)
+    undoing = replace(op, phase=Phase.UNDO, error=reason, error_kind=slug, detail=reason)
     # The failing step is undone too: its effect may be half there.
     return _back_from(undoing, op.at, plan, now)
 
@@ -117,9 +119,15 @@ def _back_from(op: Running, at: int, plan: Plan, now: datetime) -> Decision:
 
 def at_step(op: Running, at: int, plan: Plan, now: datetime) -> Running:
     """The operation at the start of a step: a first attempt, a fresh budget, due at once."""
-    deadline = now + timedelta(seconds=plan.step(op.steps[at]).budget_s)
+    step = plan.step(op.steps[at])
     return replace(
-        op, at=at, attempt=1, step_started_at=now, step_deadline_at=deadline, next_poke_at=now
+        op,
+        at=at,
+        attempt=1,
+        attempt_s=step.attempt_s,
+        step_started_at=now,
+        step_deadline_at=now + timedelta(seconds=step.budget_s),
+        next_poke_at=now,
     )
 
 
@@ -127,10 +135,12 @@ def _late(op: Running, budget_s: float, last: str) -> str:
     return f"step {op.step} did not end within {budget_s:.0f} s; last seen: {last or 'waiting'}"
 
 
-def outcome_of(kind: ErrorKind, reason: str, *, retry_after_s: float | None = None) -> Outcome:
+def outcome_of(
+    kind: ErrorKind, reason: str, *, slug: str | None = None, retry_after_s: float | None = None
+) -> Outcome:
     """The outcome that an error of a port means for a step."""
     match kind:
         case ErrorKind.THROTTLED | ErrorKind.TRANSIENT | ErrorKind.CONFLICT | ErrorKind.UNKNOWN:
             return Retry(kind=kind, reason=reason, delay_s=retry_after_s)
         case ErrorKind.QUOTA | ErrorKind.DENIED | ErrorKind.INVALID:
-            return Failed(reason=reason, kind=kind)
+            return Failed(reason=reason, kind=kind, slug=slug)

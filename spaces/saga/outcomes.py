@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spaces.errors import ErrorKind
 from spaces.model import Facts, OpKind, Running, Space
+from spaces.ports import Write
 from spaces.registry import Event
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ def _no_facts() -> Facts:
 class Done:
     """The effect is there. `facts` go on to later steps; `change` is written with the step.
 
-    `events` are published beside those of the runner itself.
+    `events` are published beside those of the runner itself; `rows` stand in the space's partition
+    and are written in the same transaction.
     """
 
     detail: str = ""
     facts: Facts = field(default_factory=_no_facts)
     change: Callable[[Space], Space] | None = None
     events: tuple[Event, ...] = ()
+    rows: tuple[Write, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +54,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """It cannot work: undo what was done. `reason` says what happened, where and what to do."""
+    """It cannot work: undo what was done. `reason` says what happened, where and what to do.
+
+    `slug` is the error's problem slug (`damaged`): what a caller's exit code follows.
+    """
 
     reason: str
     kind: ErrorKind = ErrorKind.INVALID
+    slug: str | None = None
 
 
 type Outcome = Done | Wait | Retry | Failed
@@ -81,12 +88,17 @@ type Act = Callable[[Ports, Work], Awaitable[Outcome]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One idempotent effect with a deadline of `budget_s` seconds, and how it is undone."""
+    """One idempotent effect with a deadline of `budget_s` seconds, and how it is undone.
+
+    `attempt_s` is how long one attempt may work without a word before it counts as lost: most
+    answer within seconds (0), and a second one would only repeat the work of the first.
+    """
 
     name: str
     act: Act
     budget_s: float
     undo: Act | None = None
+    attempt_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

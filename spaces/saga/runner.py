@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from spaces.model import Space
-    from spaces.ports import Ports
+    from spaces.ports import Ports, Write
     from spaces.saga.decide import Decision
     from spaces.saga.outcomes import Plan, Plans
 
@@ -99,7 +99,7 @@ async def perform(ports: Ports, plan: Plan, work: Work) -> Outcome:
     except ThrottledError as error:
         return outcome_of(error.kind, str(error), retry_after_s=error.retry_after_s)
     except KpaxError as error:
-        return outcome_of(error.kind, str(error))
+        return outcome_of(error.kind, str(error), slug=error.problem_slug)
 
 
 async def say_again(ports: Ports, registry: Registry, space: Space) -> None:
@@ -145,6 +145,7 @@ def change_of(
                 next=poke_message(plan, space, following),
                 events=_events(outcome),
                 steps=(_step_row(op, status, now, outcome),) if step_ended else (),
+                rows=_rows(outcome),
                 delivered=True,
             )
         case Finish(op=last, status=status, error=error):
@@ -172,6 +173,7 @@ def change_of(
                 ),
                 op=op_row(space, last, status=status, ended_at=now, error=error),
                 steps=(_step_row(op, _step_status(op, outcome), now, outcome),),
+                rows=_rows(outcome),
                 delivered=True,
             )
         case Again():
@@ -212,6 +214,7 @@ def op_row(
         started_at=op.started_at,
         ended_at=ended_at,
         error=error,
+        error_kind=op.error_kind,
         params=op.params,
     )
 
@@ -224,6 +227,10 @@ def _changed(space: Space, outcome: Outcome) -> Space:
 
 def _events(outcome: Outcome) -> tuple[Event, ...]:
     return outcome.events if isinstance(outcome, Done) else ()
+
+
+def _rows(outcome: Outcome) -> tuple[Write, ...]:
+    return outcome.rows if isinstance(outcome, Done) else ()
 
 
 def _verdict(status: OpStatus) -> str:

@@ -57,7 +57,7 @@ async def sweep(ports: Ports, *, grace_s: float) -> int:
             await watch.drop(ports.tables, watched.space_id, watched.op_id)
         elif now > op.step_deadline_at + STUCK_GRACE:
             await give_up(ports, registry, loaded, op, now)
-        elif now > op.next_poke_at + timedelta(seconds=grace_s):
+        elif now > op.next_poke_at + timedelta(seconds=op.attempt_s + grace_s):
             following, events = await registry.promised(watched.space_id)
             if following is not None:
                 await ports.bus.send([*events, fresh(following, now, grace_s)])
