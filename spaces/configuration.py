@@ -120,7 +120,8 @@ async def application_settings(ports: Ports, settings: Settings, space: Space) -
     )
     host, _, port = resources.database_host.partition(":")
     document = {
-        "version": space.config_revision,
+        "version": 1,
+        "revision": space.config_revision,
         "space_id": space.space_id,
         "name": space.name,
         "release": space.release,
