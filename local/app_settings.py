@@ -53,6 +53,7 @@ def app_settings(home: Home) -> dict[str, str]:
         "AzureWebJobsStorage": control,
         "KPAX_STORAGE": control,
         "ServiceBus": connection_string(home),
+        "KPAX_BUS_ADMIN": f"http://127.0.0.1:{home.port('service_bus_admin')}",
         "KPAX_ARM_ENDPOINT": f"http://127.0.0.1:{home.port('resource_manager')}",
         "KPAX_SUBSCRIPTION_ID": subscription_id(home),
         "KPAX_STATIC_TOKEN": home.secret("token"),
