@@ -1,0 +1,1 @@
+"""From a paid event to a reachable URL, and back again when it cannot be done."""

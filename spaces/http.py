@@ -16,6 +16,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import azure.functions as func
 import msgspec
@@ -195,7 +196,10 @@ async def _answer(
     operation: Operation, handler: Handler, req: func.HttpRequest, request_id: str
 ) -> func.HttpResponse:
     config = settings()
-    headers = {key.lower(): value for key, value in req.headers.items()}
+    asked = cast("Mapping[str, str]", req.headers)
+    headers = {key.lower(): value for key, value in asked.items()}
+    given = dict(cast("Mapping[str, str]", req.params))
+    params = dict(cast("Mapping[str, str]", req.route_params))
     raw = req.get_body() or b""
     if len(raw) > MAX_BODY:
         raise InvalidError(
@@ -205,7 +209,7 @@ async def _answer(
             status=413,
             members={"max": MAX_BODY},
         )
-    principal = authenticate(headers, req.params, config)
+    principal = authenticate(headers, given, config)
     authorize(principal, operation.action, public=operation.public)
     _limit_rate(operation, principal, headers, config)
     body = decode_body(operation.body, raw, headers.get("content-type", ""))
@@ -213,8 +217,8 @@ async def _answer(
     request = Request(
         request_id=request_id,
         principal=principal,
-        params=req.route_params,
-        query={name: value for name, value in req.params.items() if name != "code"},
+        params=params,
+        query={name: value for name, value in given.items() if name != "code"},
         headers=headers,
         body=body,
         raw=raw,
@@ -233,7 +237,7 @@ async def _answer(
         )
     stored = await idempotency.once(
         request.ports,
-        scope=f"{principal.subject}\n{operation.name}\n{'/'.join(req.route_params.values())}",
+        scope=f"{principal.subject}\n{operation.name}\n{'/'.join(params.values())}",
         key=key,
         raw=raw,
         answer=lambda: _stored_answer(handler, request),

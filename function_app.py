@@ -1,0 +1,14 @@
+"""All functions of the app, one blueprint per room."""
+
+import azure.functions as func
+import backups.triggers
+import console.triggers
+
+import geo_router.triggers
+import provisioning.triggers
+
+app = func.FunctionApp()
+app.register_functions(provisioning.triggers.blueprint)
+app.register_functions(backups.triggers.blueprint)
+app.register_functions(geo_router.triggers.blueprint)
+app.register_functions(console.triggers.blueprint)

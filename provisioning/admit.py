@@ -1,0 +1,228 @@
+"""Take a billing event off the queue and into the rows: the shell of path A's first half.
+
+Order of writes: the subscription's newest state, then the space's transaction (inbox, desired
+state and, where it opens, the operation), then the first poke. A crash between any two is healed
+by the redelivery, because each write finds what it wrote before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from provisioning import orders, rejected
+from provisioning.billing import Reason, RejectedError, applied, opens, read
+from provisioning.plans import PROVISION
+from spaces import audit
+from spaces.errors import ConflictError, LostRaceError, UnknownError
+from spaces.idempotency import digest
+from spaces.ports import Insert, Message, Replace
+from spaces.registry import Change, Registry
+from spaces.saga.begin import Cause, begin
+from spaces.saga.runner import RACES, say_again
+
+if TYPE_CHECKING:
+    from provisioning.billing import Accepted
+    from spaces.ports import Ports, Scalar, Stored
+    from spaces.registry import Loaded
+    from spaces.settings import Settings
+
+log = logging.getLogger("kpax.billing")
+
+QUEUE = "billing-events"
+SUBSCRIPTIONS = "subscriptions"
+ROW = "state"
+FIRST_SEEN = "kpax-first-seen"
+LATER_S = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A message as it came off the queue; `first_seen` is when its first copy was enqueued."""
+
+    body: bytes
+    message_id: str | None
+    sequence_number: int
+    first_seen: datetime
+
+
+async def admit(ports: Ports, config: Settings, incoming: Incoming) -> None:
+    """Apply an event, or keep it as rejected; returns when the message may be completed."""
+    try:
+        accepted = read(incoming.body)
+        await _apply(ports, config, accepted, incoming)
+    except RejectedError as error:
+        log.warning("event.rejected", extra={"reason": error.reason})
+        await rejected.keep(
+            ports,
+            queue=QUEUE,
+            sequence_number=incoming.sequence_number,
+            message_id=incoming.message_id,
+            reason=error.reason,
+            detail=error.detail,
+            body=incoming.body,
+        )
+
+
+async def _apply(
+    ports: Ports, config: Settings, accepted: Accepted, incoming: Incoming
+) -> None:
+    row = await ports.tables.get(SUBSCRIPTIONS, digest(accepted.event.subject), ROW)
+    order_id = _order_of(accepted, row)
+    space_id: str | None = None
+    if order_id is not None:
+        space_id = await orders.space_of(ports, order_id)
+        if space_id is None:
+            await _later_or_never(ports, config, accepted, incoming, order_id)
+            return
+    if row is not None and _is_late(accepted, row):
+        await _settle_late(ports, accepted, row, space_id)
+        return
+    await _remember(ports, accepted, row, order_id)
+    if space_id is not None:
+        await _apply_to_space(ports, accepted, space_id)
+
+
+def _order_of(accepted: Accepted, row: Stored | None) -> str | None:
+    """The order of the subscription: what the event says, or what an earlier one said."""
+    told = accepted.event.data.order_id
+    known = str(row.values["order_id"]) if row is not None and row.values["order_id"] else None
+    if told is not None and known is not None and told != known:
+        raise RejectedError(
+            Reason.ORDER_CONFLICT,
+            f"subscription {accepted.event.subject[:100]} belongs to order {known}, not {told[:100]}",
+        )
+    return told or known
+
+
+def _is_late(accepted: Accepted, row: Stored) -> bool:
+    newest = int(str(row.values["sequence"]))
+    if accepted.state.sequence < newest:
+        return True
+    same = accepted.state.sequence == newest
+    return same and row.values["event"] != _cause_id(accepted)
+
+
+async def _settle_late(
+    ports: Ports, accepted: Accepted, row: Stored, space_id: str | None
+) -> None:
+    """An old state changes nothing: a repeated event is done, a late one is kept as rejected."""
+    event = accepted.event
+    if space_id is not None and await Registry(ports.tables).has_seen(
+        space_id, event.source, event.id
+    ):
+        return
+    raise RejectedError(
+        Reason.LATE_SEQUENCE,
+        f"sequence {accepted.state.sequence} came after {row.values['sequence']}",
+    )
+
+
+async def _remember(
+    ports: Ports, accepted: Accepted, row: Stored | None, order_id: str | None
+) -> None:
+    """Keep the newest state of the subscription; raises `LostRaceError` for a redelivery."""
+    values: dict[str, Scalar] = {
+        "sequence": accepted.state.sequence,
+        "event": _cause_id(accepted),
+        "subject": accepted.event.subject[:1_000],
+        "order_id": order_id or "",
+        "type": accepted.event.type,
+        "status": accepted.state.status,
+    }
+    if (
+        row is not None
+        and row.values["event"] == values["event"]
+        and order_id == (row.values["order_id"] or None)
+    ):
+        return
+    write = Insert(ROW, values) if row is None else Replace(ROW, values, row.etag)
+    await ports.tables.commit(SUBSCRIPTIONS, digest(accepted.event.subject), [write])
+
+
+async def _apply_to_space(ports: Ports, accepted: Accepted, space_id: str) -> None:
+    """One transaction on the space; a lost race reads again, a repeated event says again."""
+    registry = Registry(ports.tables)
+    for _ in range(RACES):
+        loaded = await registry.require(space_id)
+        _check_subscription(loaded, accepted)
+        known = loaded.space.billing
+        if known is not None and known.sequence >= accepted.state.sequence:
+            await say_again(ports, registry, loaded.space)
+            return
+        try:
+            await _commit(ports, registry, loaded, accepted)
+        except (LostRaceError, ConflictError, UnknownError):
+            continue
+        return
+    raise UnknownError(
+        "the space changes faster than the event can be applied", where=f"space {space_id}"
+    )
+
+
+async def _commit(ports: Ports, registry: Registry, loaded: Loaded, accepted: Accepted) -> None:
+    event = accepted.event
+    if opens(loaded.space, accepted):
+        cause = Cause(
+            actor="billing",
+            source=event.source,
+            cause_id=event.id,
+            change=lambda space: applied(space, accepted),
+        )
+        await begin(ports, loaded, PROVISION, cause)
+        return
+    change = Change(
+        space=applied(loaded.space, accepted),
+        entry=audit.Entry(
+            act="billing.applied",
+            actor="billing",
+            obj=loaded.space.space_id,
+            detail={"type": event.type, "sequence": accepted.state.sequence},
+        ),
+        inbox=(event.source, event.id),
+    )
+    await ports.bus.send(await registry.commit(loaded, change, now=ports.clock.now()))
+
+
+def _check_subscription(loaded: Loaded, accepted: Accepted) -> None:
+    known = loaded.space.subscription
+    if known is not None and known != accepted.event.subject:
+        raise RejectedError(
+            Reason.ORDER_CONFLICT,
+            f"order {loaded.space.order_id} belongs to another subscription",
+        )
+
+
+async def _later_or_never(
+    ports: Ports, config: Settings, accepted: Accepted, incoming: Incoming, order_id: str
+) -> None:
+    """An order may be a moment behind its first event: look again until it has had its time."""
+    now = ports.clock.now()
+    if now - incoming.first_seen > timedelta(seconds=config.unknown_order_s):
+        raise RejectedError(
+            Reason.UNKNOWN_ORDER,
+            f"there is no order {order_id[:100]} after {config.unknown_order_s:.0f} s",
+        )
+    due = now + timedelta(seconds=min(LATER_S, config.unknown_order_s / 4))
+    name = digest(accepted.event.source, accepted.event.id, incoming.message_id or "")
+    await ports.bus.send(
+        [
+            Message(
+                queue=QUEUE,
+                message_id=f"later:{name}:{int(due.timestamp())}",
+                body=incoming.body.decode(),
+                due_at=due,
+                properties={
+                    FIRST_SEEN: incoming.first_seen.isoformat(),
+                    "kpax-message-id": incoming.message_id or "",
+                },
+            )
+        ]
+    )
+
+
+def _cause_id(accepted: Accepted) -> str:
+    return json.dumps([accepted.event.source, accepted.event.id])[:1_000]

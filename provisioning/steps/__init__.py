@@ -1,0 +1,1 @@
+"""The steps that open a space: one module each, one idempotent effect with a deadline each."""

@@ -1,0 +1,95 @@
+"""PUT the space's deployment stack under its computed name, and look until it stands.
+
+Never waits inside a function: each call is one GET by name, and a PUT where there is nothing.
+The operation's URL is not kept, because it can be lost; the name cannot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spaces import names
+from spaces.configuration import admin_password, resources_of, stack_request
+from spaces.errors import ConflictError, ErrorKind
+from spaces.model import replace
+from spaces.ports import StackState
+from spaces.saga.outcomes import Done, Failed, Outcome, Retry, Wait
+from spaces.settings import settings
+
+if TYPE_CHECKING:
+    from spaces.model import Space
+    from spaces.ports import Ports, Stack
+    from spaces.saga.outcomes import Work
+
+# Codes after which the same PUT may work: control-plane.md, "Further Azure-side traps".
+PASSING = frozenset(
+    {
+        "ServerIsBusy",
+        "ServerBusy",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "RetryableError",
+        "OperationPreempted",
+        "AnotherOperationInProgress",
+        "DeploymentCanceled",
+        "Canceled",
+        "Conflict",
+        "OperationTimedOut",
+        "GatewayTimeout",
+    }
+)
+
+
+async def act(ports: Ports, work: Work) -> Outcome:
+    """Wait while the stack is made, Done with its outputs, Retry or Failed by its error code."""
+    stack = await ports.arm.get_stack(names.stack(work.space))
+    match stack.state:
+        case StackState.ABSENT:
+            return await _put(ports, work.space)
+        case StackState.RUNNING:
+            return Wait(delay_s=stack.retry_after_s or 0, detail="creating")
+        case StackState.SUCCEEDED:
+            resources = resources_of(stack.outputs)
+            return Done(
+                detail=resources.resource_group,
+                change=lambda space: replace(space, resources=resources),
+            )
+        case StackState.FAILED:
+            return await _again(ports, work.space, stack)
+
+
+async def undo(ports: Ports, work: Work) -> Outcome:
+    """Delete the stack and all it made; Done only when a GET shows its absence."""
+    name = names.stack(work.space)
+    stack = await ports.arm.get_stack(name)
+    match stack.state:
+        case StackState.ABSENT:
+            return Done(
+                detail="nothing is left", change=lambda space: replace(space, resources=None)
+            )
+        case StackState.RUNNING:
+            return Wait(delay_s=stack.retry_after_s or 0, detail="deleting")
+        case StackState.SUCCEEDED | StackState.FAILED:
+            deleting = await ports.arm.delete_stack(name)
+            return Wait(delay_s=deleting.retry_after_s or 0, detail="deleting")
+
+
+async def _put(ports: Ports, space: Space) -> Outcome:
+    config = settings()
+    password = await admin_password(ports, config, space)
+    try:
+        stack = await ports.arm.put_stack(stack_request(space, config, admin_password=password))
+    except ConflictError:
+        return Wait(delay_s=0, detail="another PUT of this stack runs")
+    return Wait(delay_s=stack.retry_after_s or 0, detail="started")
+
+
+async def _again(ports: Ports, space: Space, stack: Stack) -> Outcome:
+    """A failed stack: PUT it again where its error passes, as a counted attempt."""
+    told = f"{stack.code}: {stack.message}"
+    if stack.code not in PASSING:
+        return Failed(reason=f"the deployment stack {stack.name} failed with {told}")
+    outcome = await _put(ports, space)
+    if isinstance(outcome, Wait):
+        return Retry(kind=ErrorKind.TRANSIENT, reason=told, delay_s=stack.retry_after_s)
+    return outcome

@@ -1,0 +1,116 @@
+"""The doors of provisioning: the billing queue, the step queue, the sweeper, orders over HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import cast
+
+import azure.functions as func
+import msgspec
+
+from provisioning import orders
+from provisioning.admit import FIRST_SEEN, Incoming, admit
+from provisioning.plans import PLANS
+from spaces.http import Reply, Request, endpoint
+from spaces.messages import Poke
+from spaces.saga.runner import advance
+from spaces.saga.sweep import sweep
+from spaces.settings import settings
+from spaces.wiring import ports
+
+blueprint = func.Blueprint()
+
+
+@blueprint.function_name("provisioning_on_billing_event")
+@blueprint.service_bus_queue_trigger(
+    arg_name="message", queue_name="billing-events", connection="ServiceBus"
+)
+async def on_billing_event(message: func.ServiceBusMessage) -> None:
+    """A billing event: desired state, and the start of an operation where there is none."""
+    properties = cast("dict[str, object]", message.application_properties or {})
+    first_seen = properties.get(FIRST_SEEN)
+    original = properties.get("kpax-message-id")
+    incoming = Incoming(
+        body=message.get_body(),
+        message_id=str(original) if original else message.message_id,
+        sequence_number=message.sequence_number or 0,
+        first_seen=_instant(first_seen) if first_seen else _enqueued(message),
+    )
+    await admit(ports(), settings(), incoming)
+
+
+@blueprint.function_name("provisioning_on_step")
+@blueprint.service_bus_queue_trigger(
+    arg_name="message", queue_name="provisioning-steps", connection="ServiceBus"
+)
+async def on_step(message: func.ServiceBusMessage) -> None:
+    """A poke: move one space by one step."""
+    poke = msgspec.json.decode(message.get_body(), type=Poke)
+    await advance(
+        ports(),
+        PLANS,
+        poke,
+        message_id=message.message_id or "",
+        floor_s=settings().poll_floor_s,
+    )
+
+
+@blueprint.function_name("provisioning_sweep")
+@blueprint.timer_trigger(arg_name="timer", schedule="%KPAX_SWEEP_SCHEDULE%")
+async def on_sweep(timer: func.TimerRequest) -> None:
+    """Say lost messages again; of every room, since the watch list is one."""
+    del timer
+    await sweep(ports(), grace_s=settings().sweep_grace_s)
+
+
+@endpoint(
+    blueprint,
+    "POST",
+    "/orders",
+    name="orders_create",
+    action="order.create",
+    summary="Order a space with a signed decision of /route",
+    body=orders.OrderRequest,
+    response=orders.OrderView,
+    status=201,
+    idempotent=True,
+    problems=("validation-failed", "name-taken", "decision-invalid"),
+)
+async def create_order(request: Request) -> Reply:
+    """Accept an order."""
+    view = await orders.place(
+        request.ports,
+        request.settings,
+        cast("orders.OrderRequest", request.body),
+        caller=request.principal.subject,
+        key=request.idempotency_key,
+    )
+    location = f"/api/v1/orders/{view.order_id}"
+    return Reply(body=view, status=201, headers={"Location": location})
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/orders/{order_id}",
+    name="orders_get",
+    action="order.read",
+    summary="An order and its status",
+    response=orders.OrderView,
+    problems=("not-found",),
+)
+async def get_order(request: Request) -> Reply:
+    """One order."""
+    order_id = request.params["order_id"]
+    return Reply(body=await orders.view(request.ports, request.settings, order_id))
+
+
+def _instant(value: object) -> datetime:
+    return datetime.fromisoformat(str(value))
+
+
+def _enqueued(message: func.ServiceBusMessage) -> datetime:
+    at = message.enqueued_time_utc
+    if at is None:
+        return datetime.now(UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
