@@ -1,0 +1,95 @@
+"""The starter's side of the fork parent: started when first needed, again when it has died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from local.home import PROJECT
+from local.processes import MARKER, NAME
+
+if TYPE_CHECKING:
+    from local.compute.parent import Order
+    from local.home import Home
+
+# All an instance inherits: what is in our environment is not its business.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
+_ANSWER_S = 30.0
+
+
+class NurseryError(Exception):
+    """The fork parent does not work; its log says why."""
+
+
+class Nursery:
+    """One fork parent, for one event loop."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._process: asyncio.subprocess.Process | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def fork(self, order: Order) -> int:
+        """A new instance's pid. It may not have begun to listen, and may fail to."""
+        async with self._one_at_a_time:
+            process = await self._running()
+            assert process.stdin is not None  # noqa: S101 — both are pipes
+            assert process.stdout is not None  # noqa: S101
+            try:
+                process.stdin.write(msgspec.json.encode(order) + b"\n")
+                await process.stdin.drain()
+                async with asyncio.timeout(_ANSWER_S):
+                    answer = await process.stdout.readline()
+            except (OSError, TimeoutError) as error:
+                raise NurseryError("the parent of the space processes has ended") from error
+            if not answer:
+                raise NurseryError(f"the parent of the space processes has ended: {self._log}")
+            return int(answer)
+
+    async def close(self) -> None:
+        """End the parent; the instances live on."""
+        process, self._process = self._process, None
+        if process and process.returncode is None:
+            assert process.stdin is not None  # noqa: S101 — a pipe
+            process.stdin.close()
+            await process.wait()
+
+    @property
+    def pid(self) -> int | None:
+        """The parent's pid while it lives."""
+        alive = self._process is not None and self._process.returncode is None
+        return self._process.pid if self._process and alive else None
+
+    @property
+    def _log(self) -> str:
+        return str(self._home.path("logs", "space_parent.log"))
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+            own = {
+                "KPAX_HOME": str(self._home.root),
+                MARKER: str(self._home.root),
+                NAME: "space_process",
+                "MALLOC_ARENA_MAX": "2",
+            }
+            handle = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "local.compute.parent",
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=handle,
+                    env=passed | own,
+                    cwd=PROJECT,
+                    start_new_session=True,
+                )
+            finally:
+                os.close(handle)
+        return self._process
