@@ -217,6 +217,7 @@ def some_environment(**over: str) -> dict[str, str]:
         "KPAX_SPACE_URL": "http://{host}:8080",
         "KPAX_DECISION_KEY": base64.b64encode(bytes(range(32))).decode(),
         "KPAX_ALLOW_SHARED_KEY": "true",
+        "KPAX_API_KEY": "api-key-of-nobody",
         **over,
     }
 
