@@ -69,10 +69,10 @@ def _placed(tables: Tables, verdict: Verdict, who: str) -> str:
 def _forbidden(verdict: Verdict, who: str) -> str:
     refusing = [one for one in verdict.fired if one.part.refusal == verdict.refusal]
     one = min(refusing, key=lambda found: found.part.confidence == "low")
-    said = (
-        f"Our policy refuses {who}: {one.part.reason} "
-        f"(rule {one.rule.id}, {one.part.confidence} confidence)."
-    )
+    by = f"(rule {one.rule.id}, {one.part.confidence} confidence)"
     if verdict.decision is Decision.NEEDS_REVIEW:
-        said += " A person looks before anybody is told that the law forbids it."
-    return said
+        return (
+            f"Our policy gives {who} no place before a person has looked: {one.part.reason} {by}. "
+            "Nobody is told that the law forbids it on a guess."
+        )
+    return f"Our policy refuses {who}: {one.part.reason} {by}."
