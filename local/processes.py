@@ -130,13 +130,13 @@ def end(
 
     Says whether it ended by itself within `grace_s`. Blocks: async code calls it in a thread.
     """
-    family = session(identity.pid, identity.started)
+    family = session(identity)
     if alive(identity):
         _signal(identity.pid, sig)
     gently = wait_gone([identity], timeout_s=grace_s)
     if not gently:
         _signal(identity.pid, signal.SIGKILL)
-    left = {*family, *session(identity.pid, identity.started)} - {identity}
+    left = {*family, *session(identity)} - {identity}
     for member in left:
         if alive(member):
             _signal(member.pid, signal.SIGKILL)
@@ -156,15 +156,19 @@ def wait_gone(identities: Sequence[Identity], *, timeout_s: float) -> bool:
     return True
 
 
-def session(pid: int, started: int = 0) -> list[Identity]:
-    """All living processes of the session that `pid` opened, itself among them.
+def session(identity: Identity) -> list[Identity]:
+    """All living processes of the session that this process opened, itself among them.
 
-    `started` keeps a later session with the same number out: nothing in it can be older.
+    The kernel gives a number out again only when no session bears it either: members without
+    a leader are still his, a leader with another start time is a stranger with his own.
     """
+    leader = _status(identity.pid)
+    if leader and leader.started != identity.started:
+        return []
     return [
         Identity(other, status.started)
         for other, status in _all()
-        if status.session == pid and status.started >= started and status.state not in "ZX"
+        if status.session == identity.pid and status.state not in "ZX"
     ]
 
 

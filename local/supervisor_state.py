@@ -87,7 +87,7 @@ async def status(home: Home) -> list[Service]:
 
 async def _service(home: Home, part: Part) -> Service:
     identity = running(home, part)
-    family = processes.session(identity.pid, identity.started) if identity else []
+    family = processes.session(identity) if identity else []
     return Service(
         name=part.name,
         healthy=identity is not None and await healthy(home, part),
