@@ -1,0 +1,1 @@
+"""How people see and steer: read-only endpoints, one page, and the commands over them."""

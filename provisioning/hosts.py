@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from spaces.errors import ConflictError, LostRaceError, RefusedError
 from spaces.ports import Delete, Insert, Replace, instant
+from spaces.registry import HOST_ROW as ROW
+from spaces.registry import HOSTS
 
 if TYPE_CHECKING:
     from spaces.ports import Ports, Scalar, Stored
-
-HOSTS = "hosts"
-ROW = "host"
 
 
 async def reserve(ports: Ports, *, name: str, space_id: str, lapse_s: float) -> None:

@@ -285,7 +285,7 @@ def decode_body(kind: type | None, raw: bytes, content_type: str) -> object:
         )
     value = decode_strictly(raw)
     try:
-        return msgspec.convert(value, type=kind, strict=True)
+        return cast("object", msgspec.convert(value, type=kind, strict=True))
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$")
         pointer = path.removesuffix("`").replace(".", "/").replace("[", "/").replace("]", "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SPACES = "spaces"
 DIRECTORY = "directory"
+HOSTS = "hosts"
+HOST_ROW = "host"
 EVENTS_QUEUE = "space-events"
 _NOTHING = ""
 
@@ -168,6 +171,18 @@ class Registry:
         ]
         await self._tables.commit(SPACES, space.space_id, writes)
         return promised
+
+    async def find(self, id_or_name: str) -> Loaded:
+        """A space by its id or by the name it holds; `NotFoundError` where there is none."""
+        known = re.fullmatch(r"[a-z][a-z0-9-]{1,40}", id_or_name) is not None
+        if known and id_or_name.startswith("s-"):
+            loaded = await self.load(id_or_name)
+            if loaded is not None:
+                return loaded
+        row = await self._tables.get(HOSTS, id_or_name, HOST_ROW) if known else None
+        if row is None:
+            raise NotFoundError(f"no space {id_or_name[:64]}", remedy="See: kpax space list.")
+        return await self.require(str(row.values["space_id"]))
 
     async def promised(self, space_id: str) -> tuple[Message | None, list[Message]]:
         """What the outbox says: the next message of the operation, and events not yet cleared."""
