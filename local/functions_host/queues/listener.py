@@ -145,6 +145,9 @@ class QueueListener:
             delivery = await receiver.receive(_RECEIVE_S)
             if delivery is None:
                 if len(self._interruptible) > _WAITING_SLOTS:
+                    self._interruptible.discard(
+                        me
+                    )  # at once: others decide in this very moment
                     return
                 continue
             self._interruptible.discard(me)

@@ -21,6 +21,7 @@ _PARAMETER = re.compile(
     r"(?:=(?P<default>[^?]*))?(?P<optional>\??)"
 )
 _RULE = re.compile(r":([^:(]+)(?:\(((?:[^()]|\([^()]*\))*)\))?")
+_SLASH = re.compile(r"%(2[Ff])")
 _PLAIN: dict[str, str] = {
     "alpha": r"[A-Za-z]*",
     "bool": r"(?i:true|false)",
@@ -59,7 +60,7 @@ class Template:
     def match(self, path: str) -> dict[str, str] | None:
         """The route values when `path` (percent-encoded, no query) fits, else None."""
         parts = (
-            [unquote(part) for part in path.strip("/").split("/")] if path.strip("/") else []
+            [_decoded(part) for part in path.strip("/").split("/")] if path.strip("/") else []
         )
         values: dict[str, str] = {}
         for index, segment in enumerate(self.segments):
@@ -80,6 +81,11 @@ class Template:
                 name: value for name, value in found.groupdict().items() if value is not None
             }
         return values if len(parts) <= len(self.segments) else None
+
+
+def _decoded(part: str) -> str:
+    """Percent-decoded but for slashes, which ASP.NET leaves as they came."""
+    return unquote(_SLASH.sub(r"%25\1", part))
 
 
 def compile_template(route: str) -> Template:

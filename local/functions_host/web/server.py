@@ -90,10 +90,10 @@ class Site:
             StackError: the port is taken.
         """
         server = web.Server(self._answer, request_factory=_request, access_log=None)
-        self._runner = web.ServerRunner(server, handle_signals=False)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, "127.0.0.1", port, shutdown_timeout=1.0).start()
+            await web.TCPSite(self._runner, "127.0.0.1", port).start()
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise

@@ -7,6 +7,7 @@ empties `os.environ`.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from local.functions_host.worker.protos import TypedData
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger("functions_host.worker")
 
 # Set by the library inside the thread of a synchronous function.
 thread_invocation_id = runtime.invocation_id_cv
@@ -64,7 +67,7 @@ async def load(app: Path) -> list[Indexed]:
     """Import `function_app.py` of the folder and index it; changes the working directory to it.
 
     Raises:
-        StackError: the file is missing or cannot be imported or indexed; carries the library's words.
+        StackError: the file is missing or cannot be imported or indexed; the trace is in the log.
     """
     if not (app / "function_app.py").is_file():
         raise StackError(f"{app} has no function_app.py.")
@@ -81,9 +84,10 @@ async def load(app: Path) -> list[Indexed]:
     )
     if started.result.status != protos.StatusResult.Success:
         failure = started.result.exception
-        raise StackError(
-            f"function_app.py cannot be loaded: {failure.message}\n{failure.stack_trace}"
-        )
+        log.error("app.not_loaded", extra={"trace": failure.stack_trace})
+        # For a missing module the library goes on about requirements.txt and prints sys.path.
+        what = failure.message.split(". Cannot find module.")[0].replace("\n", " ")
+        raise StackError(f"function_app.py cannot be loaded: {what}.")
     answer = await runtime.functions_metadata_request(_wrapped(functions_metadata_request=None))
     return [
         Indexed(
