@@ -1,0 +1,46 @@
+"""The node `$cbs`: tokens that open the namespace to a connection."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from local.service_bus import codec
+from local.service_bus.errors import BrokerError, Condition
+from local.service_bus.requests import Request, answer, text
+
+if TYPE_CHECKING:
+    from local.service_bus.sas import Grant, SharedKey
+
+
+def put_token(request: Request, key: SharedKey, grants: list[Grant]) -> bytes:
+    """Check a token, add what it grants, and answer."""
+    now_s = time.time()
+    try:
+        grant = _check(request, key, now_s)
+    except BrokerError as refusal:
+        return _answer(request, refusal.status, refusal.description)
+    grants[:] = [held for held in grants if held.path != grant.path and held.until_s > now_s]
+    grants.append(grant)
+    return _answer(request, 202, "Accepted")
+
+
+def _check(request: Request, key: SharedKey, now_s: float) -> Grant:
+    if request.properties.get("operation") != "put-token":
+        raise BrokerError(Condition.NOT_IMPLEMENTED, "$cbs knows put-token only.")
+    # The SDK calls its signatures "jwt" or "…:sastoken", by transport: the token itself tells.
+    token = text(request.body)
+    if not isinstance(token, str):
+        raise BrokerError(Condition.UNAUTHORIZED, "Unauthorized access: no token was sent.")
+    return key.check(token, now_s)
+
+
+def _answer(request: Request, status: int, description: str) -> bytes:
+    # Hyphens here, camel case in $management: the SDK looks for exactly these.
+    properties = (
+        codec.string("status-code"),
+        codec.int_(status),
+        codec.string("status-description"),
+        codec.string(description),
+    )
+    return answer(request, properties, codec.NULL)
