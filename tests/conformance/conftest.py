@@ -1,0 +1,39 @@
+"""Each port as a fixture with two parameters: the fake, and the adapter on a real part."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local.home import Home
+from spaces.adapters.wire import Wire
+from tests.conformance.parts import Parts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    """Parts of the local stack, started when first asked for, ended with the run."""
+    folder = tmp_path_factory.mktemp("conformance-home")
+    started = Parts(Home.open(folder))
+    try:
+        yield started
+    finally:
+        started.stop_all()
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    opened = Wire()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test has: letters and digits."""
+    return f"t{uuid.uuid4().hex[:20]}"
