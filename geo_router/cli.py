@@ -20,11 +20,7 @@ from spaces.cli import Json, emit, failing, say, stop
 from spaces.errors import Exit, InvalidError, UnreachableError
 from spaces.jsonlimits import decode_strictly
 
-route_app = typer.Typer(
-    invoke_without_command=True,
-    add_completion=False,
-    help="Ask where a customer's space may live, and why.",
-)
+route_app = typer.Typer(invoke_without_command=True, add_completion=False)
 
 type Answer = dict[str, object]
 
@@ -38,7 +34,7 @@ _BAD_INPUT = ("invalid-input", "unknown-country")
 
 
 @route_app.callback()
-def route(  # noqa: PLR0917 - one parameter for each option
+def route(
     ctx: typer.Context,
     country: Annotated[
         str | None, typer.Option(help="Country of establishment, ISO 3166-1 alpha-2.")

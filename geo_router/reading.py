@@ -318,6 +318,8 @@ class _Reader:
         if "coordinates" not in self.raw:
             return None
         pair = self._list("coordinates")
+        if not isinstance(self.raw["coordinates"], (list, tuple)):
+            return None
         if len(pair) != 2:
             self._wrong("/coordinates", "length", "two numbers are needed: latitude, longitude")
             return None
