@@ -104,7 +104,7 @@ class FakeArm:
 
     def names(self) -> list[str]:
         """The stacks that exist now."""
-        return sorted(name for name in self._records if self._there(name) is not None)
+        return sorted(name for name in list(self._records) if self._there(name) is not None)
 
     def request(self, name: str) -> StackRequest:
         """What was last PUT under this name."""
