@@ -20,26 +20,63 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """A command: where its code is (`module:attribute`) and its line in the overview."""
+    """A command: where its code is (`module:attribute`), its line in the overview, an example."""
 
     target: str
     help: str
+    example: str
 
 
 COMMANDS: dict[str, Entry] = {
-    "up": Entry("local.cli:up", "Start the local stack, or what is missing of it."),
-    "down": Entry("local.cli:down", "Stop the local stack; the data stays."),
-    "status": Entry("local.cli:show_status", "Say which part of the stack runs where."),
-    "env": Entry("local.cli:env", "Print addresses, keys and connection strings."),
-    "local": Entry("local.cli:local_app", "What concerns this machine alone: reset."),
-    "route": Entry("geo_router.cli:route_app", "Ask where a customer's space may live."),
-    "order": Entry("provisioning.cli:order_app", "Order a space."),
-    "billing": Entry("provisioning.cli:billing_app", "Send events as the billing system does."),
-    "space": Entry("console.cli:space_app", "Look at spaces."),
-    "op": Entry("console.cli:op_app", "Look at operations and their steps."),
-    "queue": Entry("console.cli:queue_app", "Look at queues, dead and rejected messages."),
-    "backup": Entry("backups.cli:backup_app", "Back up a space, list its backups."),
-    "restore": Entry("backups.cli:restore", "Restore a space from a backup."),
+    "up": Entry(
+        "local.cli:up", "Start the local stack, or what is missing of it.", "kpax up --detach"
+    ),
+    "down": Entry("local.cli:down", "Stop the local stack; the data stays.", "kpax down"),
+    "status": Entry(
+        "local.cli:show_status", "Say which part of the stack runs where.", "kpax status --json"
+    ),
+    "env": Entry(
+        "local.cli:env", "Print addresses, keys and connection strings.", "kpax env --json"
+    ),
+    "local": Entry(
+        "local.cli:local_app",
+        "What concerns this machine alone: reset.",
+        "kpax local reset --dry-run",
+    ),
+    "route": Entry(
+        "geo_router.cli:route_app",
+        "Ask where a customer's space may live.",
+        "kpax route --country DE --sector health",
+    ),
+    "order": Entry(
+        "provisioning.cli:order_app",
+        "Order a space.",
+        "kpax order create --name acme --country DE --plan standard --customer-ref c-42",
+    ),
+    "billing": Entry(
+        "provisioning.cli:billing_app",
+        "Send events as the billing system does.",
+        "kpax billing send activated --order o-4mz6c2qk7d",
+    ),
+    "space": Entry("console.cli:space_app", "Look at spaces.", "kpax space show acme"),
+    "op": Entry(
+        "console.cli:op_app", "Look at operations and their steps.", "kpax op list acme"
+    ),
+    "queue": Entry(
+        "console.cli:queue_app",
+        "Look at queues, dead and rejected messages.",
+        "kpax queue list",
+    ),
+    "backup": Entry(
+        "backups.cli:backup_app",
+        "Back up a space, list its backups.",
+        "kpax backup run acme --wait",
+    ),
+    "restore": Entry(
+        "backups.cli:restore",
+        "Restore a space from a backup.",
+        "kpax restore acme --at latest --dry-run",
+    ),
 }
 
 
@@ -61,22 +98,26 @@ class _Rooms(TyperGroup):
         """The command that is called, loaded."""
         name, command, rest = super().resolve_command(ctx, args)
         if name is not None and command is not None:
-            command = _load(COMMANDS[name].target)
+            command = _load(COMMANDS[name])
         return name, command, rest
 
 
-def _load(target: str) -> Command:
-    module, _, attribute = target.partition(":")
+def _load(entry: Entry) -> Command:
+    module, _, attribute = entry.target.partition(":")
     if not module.startswith("local."):
         from spaces import client  # noqa: PLC0415 — only rooms that ask the stack need it
 
         client.use(_running_stack)
     found: Any = getattr(importlib.import_module(module), attribute)
     if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
-    alone = typer.Typer(add_completion=False)
-    alone.command()(found)
-    return typer.main.get_command(alone)
+        command = typer.main.get_group(found)  # a group even where it has a single verb so far
+    else:
+        alone = typer.Typer(add_completion=False)
+        alone.command()(found)
+        command = typer.main.get_command(alone)
+    if "Example:" not in (command.help or ""):
+        command.help = f"{command.help or entry.help}\n\nExample: {entry.example}"
+    return command
 
 
 def _running_stack() -> Endpoint:
@@ -90,11 +131,11 @@ def _running_stack() -> Endpoint:
 
     if default_root().exists():
         from local.home import Home  # noqa: PLC0415
-        from local.stack import environment, part  # noqa: PLC0415
-        from local.supervisor_state import running  # noqa: PLC0415
+        from local.stack import environment  # noqa: PLC0415
+        from local.supervisor_state import any_running  # noqa: PLC0415
 
         home = Home.open()
-        if running(home, part("functions_host")):
+        if any_running(home):
             found = environment(home)
             return Endpoint(
                 url=str(found["functions"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local.azurite import AzuriteAccounts, servers
 from local.azurite.accounts import CONTROL_ACCOUNT
@@ -32,6 +32,8 @@ class Part:
     """One program of the stack. `ports` are names of the home's ports, the first is its address.
 
     A healthy one answers `GET <path>` at the port `health_port` with a status under `below`.
+    Parts stop in the order of `stops`, those with the same number at once: who asks before who
+    is asked, and Azurite last, because everybody writes there to the end.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Part:
     path: str
     health_port: str
     scheme: str = "http"
+    stops: int = 0
     below: int = 300
     grace_s: float = 10.0
 
@@ -52,34 +55,33 @@ class Part:
         return f"{self.scheme}://127.0.0.1:{home.port(self.ports[0])}"
 
 
-def _part(name: str, path: str, *, below: int = 300, grace_s: float = 10.0) -> Part:
-    return Part(
-        name=name, ports=(name,), path=path, health_port=name, below=below, grace_s=grace_s
-    )
+def _part(name: str, path: str, **more: Any) -> Part:  # noqa: ANN401 — fields of Part
+    return Part(name=name, ports=(name,), path=path, health_port=name, **more)
 
 
 # In the order of starting: the host's import of all SDKs is the long pole.
 PARTS: tuple[Part, ...] = (
-    # A run of a function may take its time to end: the host drains for 30 s.
-    _part("functions_host", "/admin/host/status", grace_s=35.0),
-    _part("azurite_blob", "/", below=500),
-    _part("azurite_table", "/", below=500),
+    # A function that runs may take its time to end: the host drains for 30 s.
+    _part("functions_host", "/admin/host/status", stops=0, grace_s=35.0),
+    _part("azurite_blob", "/", stops=3, below=500),
+    _part("azurite_table", "/", stops=3, below=500),
     Part(
         name="service_bus",
         ports=("service_bus", "service_bus_admin"),
         path="/$namespaceinfo",
         health_port="service_bus_admin",
         scheme="amqp",
+        stops=2,
     ),
-    _part("resource_manager", "/healthz", grace_s=15.0),
-    _part("key_vault", "/healthz"),
-    _part("front_door", "/healthz"),
+    _part("resource_manager", "/healthz", stops=1, grace_s=15.0),
+    _part("key_vault", "/healthz", stops=1),
+    _part("front_door", "/healthz", stops=0),
 )
 
 
-def part(name: str) -> Part:
-    """The part of this name."""
-    return next(part for part in PARTS if part.name == name)
+def address(home: Home, name: str) -> str:
+    """Where the part of this name answers."""
+    return next(part for part in PARTS if part.name == name).address(home)
 
 
 async def healthy(home: Home, part: Part, *, timeout_s: float = 2.0) -> bool:
@@ -107,12 +109,12 @@ def environment(home: Home) -> dict[str, object]:
     from local.app_settings import subscription_id  # noqa: PLC0415 — `status` does without it
     from local.service_bus.connection import connection_string  # noqa: PLC0415 — likewise
 
-    functions = part("functions_host").address(home)
+    functions = address(home, "functions_host")
     return {
         "functions": functions,
         "console": f"{functions}/console",
-        "front_door": part("front_door").address(home),
-        "resource_manager": part("resource_manager").address(home),
+        "front_door": address(home, "front_door"),
+        "resource_manager": address(home, "resource_manager"),
         "resource_manager_token": home.secret("token"),
         "subscription_id": subscription_id(home),
         "service_bus_connection": connection_string(home),

@@ -19,7 +19,7 @@ from local import processes
 from local.azurite import servers
 from local.errors import Code, StackError
 from local.postgres import PostgresServers
-from local.stack import PARTS, healthy, part
+from local.stack import PARTS, healthy
 from local.supervisor_checks import check_disk, check_ports, check_system
 from local.supervisor_state import forget, last_lines, log_file, record, recorded, running
 
@@ -81,22 +81,18 @@ def take_down(home: Home, progress: Progress) -> bool:
     """
     with _alone(home, progress):
         found = {part.name: identity for part in PARTS if (identity := running(home, part))}
-        any_left = bool(found) or bool(processes.marked(home))
-        front = [part("front_door"), part("functions_host")]
-        progress.waiting([one.name for one in front if one.name in found])
-        _stop_all(home, front, found)
-        if "resource_manager" in found:
-            _tell_resource_manager(home, "stop")
-        back = [part("resource_manager"), part("key_vault")]
-        progress.waiting(["databases and space processes", *(one.name for one in back)])
-        _stop_all(home, back, found)
-        _end_spaces(home)
-        progress.waiting(["service_bus", *servers.SERVICES])
-        _stop_all(home, [part("service_bus")], found)
-        _stop_all(home, [part(name) for name in servers.SERVICES], found)
+        ran = bool(processes.marked(home))
+        for turn in sorted({part.stops for part in PARTS}):
+            now = [part for part in PARTS if part.stops == turn]
+            progress.waiting([one.name for one in now if one.name in found])
+            if "resource_manager" in {one.name for one in now} & found.keys():
+                _tell_resource_manager(home, "stop")
+            _stop_all(home, now, found)
+            if turn == 1:
+                _end_spaces(home)
         for one in PARTS:
             forget(home, one)
-    return any_left
+    return ran
 
 
 def crashed(home: Home) -> list[Part]:
@@ -257,7 +253,7 @@ def _end_spaces(home: Home) -> None:
             if server.running
         ]
     )
-    keep = {one.name for one in PARTS if one.is_azurite or one.name == "service_bus"}
+    keep = {one.name for one in PARTS if one.stops > 1}
     left = [process for process in processes.marked(home) if process.name not in keep]
     _at_once([lambda found=found: processes.end(found.identity) for found in left])
 
