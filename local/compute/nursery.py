@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,21 +35,35 @@ class Nursery:
         self._one_at_a_time = asyncio.Lock()
 
     async def fork(self, order: Order) -> int:
-        """A new instance's pid. It may not have begun to listen, and may fail to."""
+        """A new instance's pid. It may not have begun to listen, and may fail to.
+
+        A parent that has died is replaced once. That is safe: an instance that the dead one
+        forked unseen holds the instance's lock, and the second ends at it.
+        """
+        line = msgspec.json.encode(order) + b"\n"
         async with self._one_at_a_time:
-            process = await self._running()
-            assert process.stdin is not None  # noqa: S101 — both are pipes
-            assert process.stdout is not None  # noqa: S101
-            try:
-                process.stdin.write(msgspec.json.encode(order) + b"\n")
-                await process.stdin.drain()
-                async with asyncio.timeout(_ANSWER_S):
-                    answer = await process.stdout.readline()
-            except (OSError, TimeoutError) as error:
-                raise NurseryError("the parent of the space processes has ended") from error
-            if not answer:
-                raise NurseryError(f"the parent of the space processes has ended: {self._log}")
-            return int(answer)
+            for _ in range(2):
+                process = await self._running()
+                with suppress(OSError):
+                    return await self._ask(process, line)
+                await self._discard(process)
+        raise NurseryError(f"their parent process ends at once; its log: {self._log}")
+
+    async def _ask(self, process: asyncio.subprocess.Process, line: bytes) -> int:
+        assert process.stdin is not None  # noqa: S101 — both are pipes
+        assert process.stdout is not None  # noqa: S101
+        process.stdin.write(line)
+        await process.stdin.drain()
+        async with asyncio.timeout(_ANSWER_S):  # TimeoutError is an OSError
+            answer = await process.stdout.readline()
+        if not answer:
+            raise BrokenPipeError
+        return int(answer)
+
+    async def _discard(self, process: asyncio.subprocess.Process) -> None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
     async def close(self) -> None:
         """End the parent; the instances live on."""

@@ -21,7 +21,7 @@ from azure.keyvault.keys.crypto.aio import CryptographyClient
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.local.key_vault.conftest import RunningVaults
+    from tests.local.running_vaults import RunningVaults
 
 pytestmark = pytest.mark.stack
 

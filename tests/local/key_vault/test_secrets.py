@@ -18,7 +18,7 @@ from azure.keyvault.secrets.aio import SecretClient as AsyncSecretClient
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.local.key_vault.conftest import RunningVaults
+    from tests.local.running_vaults import RunningVaults
 
 pytestmark = pytest.mark.stack
 

@@ -25,7 +25,7 @@ from local.key_vault.vaults import Vaults
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.local.key_vault.conftest import RunningVaults
+    from tests.local.running_vaults import RunningVaults
 
 pytestmark = pytest.mark.stack
 
