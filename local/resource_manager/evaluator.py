@@ -78,23 +78,14 @@ def resolve(value: Any, scope: Scope) -> Any:  # noqa: ANN401 — see above
 
 def resolve_known(value: Any, scope: Scope) -> Any:  # noqa: ANN401 — see above
     """As `resolve`, with UNKNOWN in the place of what only the deployment will know."""
-    match value:
-        case str():
-            try:
-                return resolve(value, scope)
-            except NeedsRuntimeError:
-                return UNKNOWN
-        case list():
-            return [resolve_known(item, scope) for item in value]
-        case dict() if isinstance(value.get("copy"), list):
-            try:
-                return resolve(value, scope)
-            except NeedsRuntimeError:
-                return UNKNOWN
-        case dict():
-            return {_key(k, scope): resolve_known(v, scope) for k, v in value.items()}
-        case _:
-            return value
+    if isinstance(value, list):
+        return [resolve_known(item, scope) for item in value]
+    if isinstance(value, dict) and not isinstance(value.get("copy"), list):
+        return {_key(k, scope): resolve_known(v, scope) for k, v in value.items()}
+    try:
+        return resolve(value, scope)
+    except NeedsRuntimeError:
+        return UNKNOWN
 
 
 def is_known(value: Any) -> bool:  # noqa: ANN401 — see above

@@ -245,21 +245,20 @@ def _node(raw: Mapping[str, Any], scope: Scope, at_once: Scope, parent: Node | N
 
 
 def _id(raw: Mapping[str, Any], kind: str, name: str, scope: Scope) -> ResourceId:
-    place = scope.place
-    base = place.id
+    base = scope.target
     lowered = kind.lower()
     if lowered == GROUP_TYPE.lower():
-        if place.group is not None or "/" in name:
+        if base.group is not None or "/" in name:
             raise TemplateError(f"A resource group '{name}' is made at subscription scope only")
-        return ResourceId(place.subscription, name)
+        return ResourceId(base.subscription, name)
     if lowered == DEPLOYMENT_TYPE.lower():
-        other = resolve(raw.get("subscriptionId", place.subscription), scope)
-        if str(other).lower() != place.subscription.lower():
+        other = resolve(raw.get("subscriptionId", base.subscription), scope)
+        if str(other).lower() != base.subscription.lower():
             raise TemplateError(f"The subscription '{other}' is not the deployment's own")
-        group = resolve(raw.get("resourceGroup", place.group), scope)
-        return ResourceId(place.subscription, group).under(kind, name)
+        group = resolve(raw.get("resourceGroup", base.group), scope)
+        return ResourceId(base.subscription, group).under(kind, name)
     if "scope" in raw:
-        base = _scope_of(resolve(raw["scope"], scope), place.id)
+        base = _scope_of(resolve(raw["scope"], scope), scope.target)
     elif "/providers/" in lowered:  # the older spelling of an extension: type and name in one
         return _old_extension(base, kind, name)
     if base.group is None and not lowered.startswith(_SUBSCRIPTION_SCOPE):

@@ -43,6 +43,9 @@ class Scope:
     """All names that an expression may use. Immutable; `with_…` gives the inner one of a loop."""
 
     place: Place
+    into: ResourceId | None = None
+    """Where resources are put, when that is not the place: a nested template's own target, while
+    its expressions stand in the template around it."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     variables: Callable[[Scope, str], Any] | None = None
     variable_names: frozenset[str] = frozenset()
@@ -55,6 +58,11 @@ class Scope:
     template: Mapping[str, Any] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
     """Functions (lower case) that must not stand here."""
+
+    @property
+    def target(self) -> ResourceId:
+        """The subscription or group that resources are put into."""
+        return self.into or self.place.id
 
     def with_loop(self, name: str, index: int) -> Scope:
         """Inside of one turn of a copy loop."""

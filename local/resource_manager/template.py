@@ -82,7 +82,7 @@ def read(body: Any, given: Any, place: Place, *, outer: Scope | None = None) -> 
     """
     body = _checked(body, place)
     if outer is not None:
-        scope = replace(outer, place=replace(place, group=outer.place.group), loop=None)
+        scope = replace(outer, into=place.id)
         return Template(body=body, scope=scope, values={})
     functions = _user_functions(body.get("functions") or [])
     scope = Scope(place=place, user_functions=functions)

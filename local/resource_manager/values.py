@@ -24,6 +24,15 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
+_TYPE_NAMES: dict[type, str] = {
+    bool: "Boolean",
+    int: "Integer",
+    float: "Float",
+    str: "String",
+    list: "Array",
+    dict: "Object",
+    type(None): "Null",
+}
 
 
 class NeedsRuntimeError(Exception):
@@ -44,23 +53,7 @@ def find_name(names: Collection[str], name: str) -> str | None:
 
 def type_name(value: object) -> str:
     """What the language calls the type of a value."""
-    match value:
-        case bool():
-            return "Boolean"
-        case int():
-            return "Integer"
-        case float():
-            return "Float"
-        case str():
-            return "String"
-        case list():
-            return "Array"
-        case dict():
-            return "Object"
-        case None:
-            return "Null"
-        case _:
-            return type(value).__name__
+    return _TYPE_NAMES.get(type(value), type(value).__name__)
 
 
 def same(a: object, b: object) -> bool:

@@ -141,8 +141,10 @@ def _merged(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     grown = copy.deepcopy(a)
     for key, value in b.items():
         mine = grown.get(key)
-        both = isinstance(mine, dict) and isinstance(value, dict)
-        grown[key] = _merged(mine, value) if both else copy.deepcopy(value)
+        if isinstance(mine, dict) and isinstance(value, dict):
+            grown[key] = _merged(mine, value)
+        else:
+            grown[key] = copy.deepcopy(value)
     return grown
 
 

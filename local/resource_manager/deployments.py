@@ -1,0 +1,299 @@
+"""Deployments: check a whole template, then make its resources, each as soon as it can be.
+
+Nested deployments are resources like others; they run their own template, in a scope of their
+own (inner) or in the one around them (outer). What a deployment made is in the ledger it is
+given, so that a stack knows what it manages even after a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from local.resource_manager.errors import ArmError, TemplateError, bad_request, not_found
+from local.resource_manager.evaluator import is_known, resolve, resolve_known
+from local.resource_manager.graph import BODY, Graph, Node, build, is_outer
+from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, ResourceId
+from local.resource_manager.operations import deployment_failed, now
+from local.resource_manager.parameters import shown
+from local.resource_manager.resources import check_group
+from local.resource_manager.scope import Place
+from local.resource_manager.store import Record
+from local.resource_manager.template import Template, read
+from local.resource_manager.values import UNKNOWN, NeedsRuntimeError
+
+if TYPE_CHECKING:
+    from local.resource_manager.resources import Resources
+    from local.resource_manager.scope import Scope
+
+_MAX_NESTING = 5
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What one deployment touched, in order, and on whose behalf."""
+
+    stack: str | None = None
+    made: dict[str, ResourceId] = field(default_factory=dict)
+    failed: dict[str, tuple[ResourceId, ArmError]] = field(default_factory=dict)
+    allow: Callable[[ResourceId], None] = lambda _: None
+    """Raises where the caller may not write."""
+
+
+class Deployments:
+    """Checks and runs templates."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._cloud = resources.cloud
+
+    def place(self, target: ResourceId, location: str | None) -> Place:
+        """Where the deployment with this id deploys to."""
+        return Place(
+            subscription=target.subscription,
+            tenant=self._cloud.tenant,
+            deployment=target.name,
+            location=location,
+            group=target.group,
+            read_group=self._resources.group,
+        )
+
+    def validate(self, properties: dict[str, Any], place: Place) -> Template:
+        """Refuse what can be known to be wrong before anything is made.
+
+        Raises:
+            TemplateError: the template is wrong.
+            ArmError: a resource, a place or the request is.
+        """
+        check_properties(properties, place)
+        template = read(properties["template"], properties.get("parameters"), place)
+        self._check(template, depth=0)
+        return template
+
+    async def run(
+        self,
+        target: ResourceId,
+        properties: dict[str, Any],
+        place: Place,
+        ledger: Ledger,
+        *,
+        outer: Scope | None = None,
+    ) -> dict[str, Any]:
+        """Make it so; the properties that a GET of the deployment shows.
+
+        Raises:
+            ArmError: `DeploymentFailed`, with the causes in its details.
+        """
+        started = time.monotonic()
+        template = read(
+            properties["template"], properties.get("parameters"), place, outer=outer
+        )
+        graph = build(template)
+        runtime = _Running(self._resources)
+        scope = replace(template.scope, symbols=graph.symbols).with_runtime(runtime)
+        record = self._record(target, template, place, ledger)
+        try:
+            await self._make_all(graph, runtime, ledger)
+            outputs = template.outputs(scope)
+        except ArmError as error:
+            failure = error if error.code == "DeploymentFailed" else deployment_failed([error])
+            self._end(record, "Failed", started, {"error": failure.inner()})
+            raise failure from error
+        done = {
+            "outputs": outputs,
+            "outputResources": [{"id": str(one)} for one in ledger.made.values()],
+        }
+        self._end(record, "Succeeded", started, done)
+        return done
+
+    def _check(self, template: Template, depth: int) -> None:
+        if depth > _MAX_NESTING:
+            raise TemplateError(f"Deployments are nested deeper than {_MAX_NESTING} levels")
+        try:
+            graph = build(template)
+        except NeedsRuntimeError as error:
+            if error.function:
+                raise TemplateError(
+                    f"The template function '{error.function}' is not expected at this location"
+                ) from error
+            return  # names that only a running deployment knows: they are checked then
+        for node in graph.nodes.values():
+            if node.existing:
+                continue
+            body = _known_body(node)
+            if node.is_deployment:
+                self._check_nested(node, body, depth)
+            elif node.id.type == GROUP_TYPE:
+                check_group(node.id, body)
+            else:
+                self._resources.check(node.id, body)
+
+    def _check_nested(self, node: Node, body: dict[str, Any], depth: int) -> None:
+        properties = body.get("properties") or {}
+        place = self.place(node.id, body.get("location") or node.scope.place.location)
+        check_properties(properties, place, nested=True)
+        raw = node.raw["properties"]["template"]
+        outer = node.scope if is_outer(node.raw) else None
+        given = {
+            name: entry if is_known(entry) else {"value": UNKNOWN}
+            for name, entry in (properties.get("parameters") or {}).items()
+        }
+        self._check(read(raw, given, place, outer=outer), depth + 1)
+
+    async def _make_all(self, graph: Graph, runtime: _Running, ledger: Ledger) -> None:
+        done: dict[str, asyncio.Task[bool]] = {}
+
+        async def make(node: Node) -> bool:
+            before = [await done[key] for key in node.after if key in done]
+            if not all(before):
+                return False
+            try:
+                await self._make(node, runtime, ledger)
+            except ArmError as error:
+                ledger.failed[node.key] = (node.id, error)
+                return False
+            return True
+
+        async with asyncio.TaskGroup() as group:
+            # Tasks begin after this loop, when every one of them can find the ones it awaits.
+            for key, node in graph.nodes.items():
+                if not node.existing:
+                    done[key] = group.create_task(make(node))
+        causes = [ledger.failed[key][1] for key in graph.nodes if key in ledger.failed]
+        if causes:
+            raise deployment_failed(causes)
+
+    async def _make(self, node: Node, runtime: _Running, ledger: Ledger) -> None:
+        scope = node.scope.with_runtime(runtime)
+        ledger.allow(node.id)
+        if node.is_deployment:
+            raw = node.raw["properties"]
+            parameters = resolve(raw.get("parameters") or {}, scope)
+            location = resolve(node.raw.get("location"), scope) or scope.place.location
+            await self.run(
+                node.id,
+                {"template": raw["template"], "parameters": parameters},
+                self.place(node.id, location),
+                ledger,
+                outer=scope if is_outer(node.raw) else None,
+            )
+            return
+        ledger.made[node.key] = node.id
+        body = {key: resolve(node.raw[key], scope) for key in BODY if key in node.raw}
+        if node.id.type == GROUP_TYPE:
+            self._resources.put_group(node.id, body, stack=ledger.stack)
+            return
+        await self._resources.put(node.id, body, stack=ledger.stack)
+
+    def _record(
+        self, target: ResourceId, template: Template, place: Place, ledger: Ledger
+    ) -> Record:
+        properties = {
+            "mode": "Incremental",
+            "parameters": shown(template.declared, template.values),
+            "timestamp": now(),
+        }
+        found = self._cloud.store.get(target)
+        kept = found.properties if found else {}
+        body = {"location": place.location, "properties": {**kept, **properties}}
+        if place.group is not None:
+            del body["location"]
+        if target.group and self._resources.group(target.group) is None:
+            raise ArmError(
+                "ResourceGroupNotFound",
+                f"Resource group '{target.group}' could not be found.",
+                status=404,
+            )
+        return self._cloud.store.put(
+            Record(
+                id=target,
+                body={**(found.body if found else {}), **body},
+                state="Running",
+                stack=ledger.stack,
+            )
+        )
+
+    def _end(
+        self, record: Record, state: str, started: float, properties: dict[str, Any]
+    ) -> None:
+        took = f"PT{time.monotonic() - started:.3f}S"
+        kept = {k: v for k, v in record.properties.items() if k not in ("error", "outputs")}
+        ended = {**kept, **properties, "timestamp": now(), "duration": took}
+        self._cloud.store.put(
+            replace(record, state=state, body={**record.body, "properties": ended})
+        )
+
+
+class _Running:
+    """What expressions may ask while a deployment runs."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    def reference(self, target: ResourceId, *, full: bool) -> Any:  # noqa: ANN401 — JSON
+        """What the resource is now."""
+        found = self._resources.cloud.store.get(target)
+        if found is None:
+            raise not_found(str(target))
+        seen = found.shown()
+        return seen if full else seen["properties"]
+
+    def action(self, verb: str, target: ResourceId, argument: Any) -> Any:  # noqa: ANN401 — JSON
+        """What a `list…` call answers."""
+        found = self._resources.cloud.store.get(target)
+        if found is None:
+            raise not_found(str(target))
+        provider = self._resources.provider(target)
+        return provider.act(verb, found, argument, self._resources.cloud)
+
+
+def check_properties(properties: Any, place: Place, *, nested: bool = False) -> None:  # noqa: ANN401 — as it came
+    """Hold the properties of a deployment against what is taken here.
+
+    Raises:
+        ArmError: something is missing, or of the kinds that the local cloud does not have.
+    """
+    if not isinstance(properties, dict):
+        raise bad_request("The request content has no 'properties'.")
+    for link in ("templateLink", "parametersLink"):
+        if properties.get(link) is not None:
+            raise ArmError(
+                "LinkedTemplatesNotSupported",
+                f"'{link}' is not taken by the local Resource Manager: give it by value.",
+            )
+    if "template" not in properties:
+        raise ArmError(
+            "InvalidDeployment",
+            "The deployment has no template; one of template or templateLink is required.",
+        )
+    if str(properties.get("mode", "Incremental")).lower() != "incremental":
+        raise ArmError(
+            "InvalidDeploymentMode",
+            "The deployment mode 'Complete' is not taken by the local Resource Manager: a "
+            "deployment stack deletes what is no longer declared.",
+        )
+    if not nested and place.group is None and not place.location:
+        raise ArmError(
+            "LocationRequired", "The location property is required for this deployment."
+        )
+
+
+def _known_body(node: Node) -> dict[str, Any]:
+    scope = node.scope
+    raw = {key: node.raw[key] for key in BODY if key in node.raw}
+    if node.is_deployment and isinstance(raw.get("properties"), dict):
+        template = raw["properties"].get("template")
+        rest = {k: v for k, v in raw["properties"].items() if k != "template"}
+        body = resolve_known({**raw, "properties": rest}, scope)
+        if template is not None:
+            body["properties"]["template"] = template
+        return body
+    return resolve_known(raw, scope)
+
+
+def deployment_id(subscription: str, group: str | None, name: str) -> ResourceId:
+    """The id of a deployment at a scope."""
+    return ResourceId(subscription, group).under(DEPLOYMENT_TYPE, name)

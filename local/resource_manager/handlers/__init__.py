@@ -1,0 +1,1 @@
+"""What each path of the Resource Manager answers, by the thing it names."""

@@ -1,0 +1,146 @@
+"""Single resources by id, their actions and children, and lists over all types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from local.resource_manager.answers import async_headers, json_answer, location_headers
+from local.resource_manager.deny import refuse_denied
+from local.resource_manager.errors import ArmError, not_found
+from local.resource_manager.listing import page, wanted
+from local.resource_manager.providers import PROVIDERS
+from local.resource_manager.resources import is_listed
+
+if TYPE_CHECKING:
+    from local.resource_manager.call import Call
+    from local.resource_manager.ids import ResourceId
+    from local.resource_manager.service import Service
+
+
+async def one(service: Service, call: Call) -> web.StreamResponse:
+    """HEAD, GET, PUT, PATCH and DELETE of one resource."""
+    target, store = call.path.id, service.cloud.store
+    if call.method == "PUT":
+        return _put(service, call, call.content())
+    found = store.get(target)
+    if found is None:
+        return _missing(service, call)
+    match call.method:
+        case "HEAD":
+            return web.Response(status=204)
+        case "GET":
+            return json_answer(found.shown())
+        case "PATCH":
+            return _put(service, call, _merged(found.body, call.content()))
+        case "DELETE":
+            refuse_denied(store, target, "delete", call.principal)
+            operation = service.operations.start("resource.delete", target, end_as=call.end_as)
+            headers = location_headers(call.request, operation)
+            return json_answer({}, status=202, headers=headers)
+        case _:
+            raise service.method_not_allowed(call)
+
+
+async def below(service: Service, call: Call) -> web.StreamResponse:
+    """`POST …/action`, or `GET …/children`."""
+    target, name = call.path.id, call.path.rest[0]
+    found = service.cloud.store.get(target)
+    if found is None:
+        raise not_found(str(target))
+    provider = service.resources.provider(found.id)
+    if call.method == "POST":
+        refuse_denied(service.cloud.store, target, f"{name}/action", call.principal)
+        return json_answer(provider.act(name, found, call.body, service.cloud))
+    if call.method != "GET":
+        raise service.method_not_allowed(call)
+    items = provider.collection(name, found, service.cloud)
+    if items is None:
+        kind = f"{found.type}/{name}".lower()
+        if kind not in PROVIDERS:
+            raise ArmError(
+                "InvalidResourceType", f"'{found.id.type}/{name}' is not supported.", status=404
+            )
+        children = service.cloud.store.below(found.id)
+        items = [child.shown() for child in children if child.type == kind]
+    return json_answer(page(call, items))
+
+
+async def by_type(service: Service, call: Call) -> web.StreamResponse:
+    """`GET …/providers/Namespace/type`: the resources of one type in a scope."""
+    _, namespace, kind = call.path.rest
+    full = f"{namespace}/{kind}"
+    if full.lower() not in PROVIDERS:
+        raise ArmError("InvalidResourceType", f"'{full}' is not supported.", status=404)
+    records = service.cloud.store.of_type(full)
+    items = [one.shown() for one in records if one.id.within(call.path.id)]
+    return json_answer(page(call, items))
+
+
+async def everything(service: Service, call: Call) -> web.StreamResponse:
+    """`GET …/resources`: tracked resources of a subscription or group, filtered."""
+    scope = call.path.id
+    if scope.group and service.cloud.store.get(scope) is None:
+        raise ArmError(
+            "ResourceGroupNotFound",
+            f"Resource group '{scope.group}' could not be found.",
+            status=404,
+        )
+    records = [one for one in service.cloud.store.below(scope) if is_listed(one)]
+    chosen = wanted(records, call.query.get("$filter"))
+    shown = [
+        {k: v for k, v in one.shown().items() if k not in ("properties",)} for one in chosen
+    ]
+    return json_answer(page(call, shown))
+
+
+def _missing(service: Service, call: Call) -> web.StreamResponse:
+    item = _in_collection(service, call.path.id)
+    if item is not None and call.method == "GET":
+        return json_answer(item)
+    if call.method == "HEAD":
+        return web.Response(status=404)
+    service.resources.provider(call.path.id)
+    if call.method == "DELETE":
+        return web.Response(status=204)
+    raise not_found(str(call.path.id))
+
+
+def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamResponse:
+    target, store = call.path.id, service.cloud.store
+    refuse_denied(store, target, "write", call.principal)
+    service.resources.provider(target)
+    service.resources.check(target, body)
+    service.resources.check_surroundings(target)
+    if service.operations.busy(target):
+        raise ArmError(
+            "AnotherOperationInProgress", f"Another operation runs on {target}.", status=409
+        )
+    before = store.get(target)
+    inputs = {"id": str(before.id if before else target), "body": body}
+    operation = service.operations.start("resource.put", target, inputs, end_as=call.end_as)
+    # What was given is answered at once, without what is write-only; it is not made yet.
+    shown = service.resources.preview(target, body)
+    headers = async_headers(call.request, operation)
+    return json_answer(shown, status=201 if before is None else 200, headers=headers)
+
+
+def _in_collection(service: Service, target: ResourceId) -> dict[str, Any] | None:
+    """An item of a provider's collection, such as one instance of a scale set."""
+    parent = target.parent and service.cloud.store.get(target.parent)
+    provider = PROVIDERS.get(parent.type) if parent else None
+    if parent is None or provider is None:
+        return None
+    kind = target.parts[-1].pairs[-1][0]
+    items = provider.collection(kind, parent, service.cloud) or []
+    return next((one for one in items if str(one["id"]).lower() == target.key), None)
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        mine = merged.get(key)
+        both = isinstance(mine, dict) and isinstance(value, dict) and key != "tags"
+        merged[key] = _merged(mine, value) if both and isinstance(mine, dict) else value
+    return merged

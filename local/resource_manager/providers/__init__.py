@@ -1,0 +1,48 @@
+"""The published list of resource types; anything else is an invalid template."""
+
+from local.resource_manager.providers import (
+    compute,
+    front_door,
+    identity,
+    network,
+    postgres,
+    storage,
+    vault,
+)
+from local.resource_manager.providers.base import Provider
+
+PROVIDERS: dict[str, Provider] = {
+    provider.type.lower(): provider
+    for provider in (
+        storage.StorageAccounts(),
+        storage.BlobServices(),
+        storage.Containers(),
+        postgres.FlexibleServers(),
+        postgres.Databases(),
+        vault.Vaults(),
+        vault.Secrets(),
+        vault.Keys(),
+        compute.ScaleSets(),
+        identity.UserAssignedIdentities(),
+        identity.RoleAssignments(),
+        network.VirtualNetworks(),
+        network.Subnets(),
+        network.NetworkSecurityGroups(),
+        network.LoadBalancers(),
+        network.PrivateLinkServices(),
+        network.PrivateEndpoints(),
+        network.PrivateDnsZoneGroups(),
+        network.PrivateDnsZones(),
+        network.PrivateDnsZoneLinks(),
+        network.PublicAddresses(),
+        network.NatGateways(),
+        front_door.Profiles(),
+        front_door.Endpoints(),
+        front_door.CustomDomains(),
+        front_door.OriginGroups(),
+        front_door.Origins(),
+        front_door.Routes(),
+    )
+}
+
+__all__ = ["PROVIDERS", "Provider"]

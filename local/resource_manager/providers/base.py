@@ -1,0 +1,142 @@
+"""What every type of resource has in common, and the words by which providers are found.
+
+A provider makes one type real: `realise` may be called again at any time with the same body and
+must then change nothing; `remove` may be called for what is half made or gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from local.resource_manager.errors import ArmError
+from local.resource_manager.values import UNKNOWN
+
+if TYPE_CHECKING:
+    from local.resource_manager.cloud import Cloud
+    from local.resource_manager.ids import ResourceId
+    from local.resource_manager.store import Record
+
+REGIONS = (
+    "francecentral", "francesouth", "uksouth", "ukwest", "eastus2", "centralus",
+    "canadacentral", "canadaeast", "southafricanorth", "southafricawest", "centralindia",
+    "southindia",
+)  # fmt: skip
+
+
+class Provider:
+    """One resource type. Subclasses say what differs."""
+
+    type: ClassVar[str]
+    location: ClassVar[str] = "region"
+    """`region`: a region is required; `global`: only that word; `none`: it has no place."""
+    tracked: ClassVar[bool] = True
+    """Whether it stands in lists of resources and takes tags."""
+    hidden: ClassVar[tuple[str, ...]] = ()
+    """Write-only properties, by path with dots: kept apart, never answered."""
+    required: ClassVar[tuple[str, ...]] = ()
+    """Paths of the body that must be there."""
+    taken: ClassVar[str] = ""
+    """The error code of a name that another group's resource of this type has; "": names are
+    unique within their group only."""
+    routing: ClassVar[bool] = False
+    """Whether the front door's table may change with it."""
+    removal_rank: ClassVar[int] = 50
+    """What is removed first has the lower number."""
+    summary: ClassVar[str] = ""
+    """What it becomes on this machine, for SUPPORTED.md."""
+
+    def check(self, body: dict[str, Any], target: ResourceId) -> None:
+        """Refuse a body before anything is made.
+
+        UNKNOWN stands in it for what only the deployment will know.
+
+        Raises:
+            ArmError: it is wrong.
+        """
+        for path in self.required:
+            if at(body, path) is None:
+                raise ArmError(
+                    "MissingRequiredProperty",
+                    f"'{path}' is required for '{target.full_name}' of type '{self.type}'.",
+                    target=path,
+                )
+
+    async def realise(self, record: Record, cloud: Cloud) -> dict[str, Any]:
+        """Make it so; the properties that it then has besides the given ones."""
+        del record, cloud
+        return {}
+
+    async def remove(self, record: Record, cloud: Cloud) -> None:
+        """Make it gone."""
+
+    def act(
+        self, verb: str, record: Record, argument: dict[str, Any] | None, cloud: Cloud
+    ) -> dict[str, Any]:
+        """What `POST …/verb` answers; also `list…()` in templates."""
+        del argument, cloud
+        raise ArmError(
+            "InvalidResourceOperation",
+            f"The resource type '{self.type}' of '{record.id.full_name}' has no action '{verb}'.",
+            status=404,
+        )
+
+    def collection(
+        self, name: str, record: Record, cloud: Cloud
+    ) -> list[dict[str, Any]] | None:
+        """Read-only children that are not resources of their own; None: no such collection."""
+        del name, record, cloud
+        return None
+
+
+def at(body: Any, path: str) -> Any:  # noqa: ANN401 — JSON
+    """The value at a path with dots; None when there is none, UNKNOWN when that is not known."""
+    for step in path.split("."):
+        if body is UNKNOWN:
+            return UNKNOWN
+        if not isinstance(body, dict):
+            return None
+        body = body.get(step)
+    return body
+
+
+def one_of(value: Any, allowed: tuple[str, ...], path: str) -> None:  # noqa: ANN401 — JSON
+    """Refuse a value that is given, known, and none of `allowed` in any case.
+
+    Raises:
+        ArmError: as said.
+    """
+    if value is None or value is UNKNOWN:
+        return
+    if str(value).lower() not in [one.lower() for one in allowed]:
+        raise ArmError(
+            "InvalidParameterValue",
+            f"The value '{value}' of '{path}' is not valid; it is one of {', '.join(allowed)}.",
+            target=path,
+        )
+
+
+def check_location(provider: Provider, location: Any, target: ResourceId) -> None:  # noqa: ANN401 — JSON
+    """Refuse a place where this type cannot be.
+
+    Raises:
+        ArmError: `LocationRequired` or `LocationNotAvailableForResourceType`.
+    """
+    if provider.location == "none" or location is UNKNOWN:
+        return
+    if location is None:
+        raise ArmError(
+            "LocationRequired", f"The location property is required for '{target.full_name}'."
+        )
+    places = REGIONS if provider.location == "region" else ("global",)
+    if normal_location(location) not in places:
+        raise ArmError(
+            "LocationNotAvailableForResourceType",
+            f"The provided location '{location}' is not available for resource type "
+            f"'{provider.type}'. List of available regions for the resource type is "
+            f"'{','.join(places)}'.",
+        )
+
+
+def normal_location(location: object) -> str:
+    """`France Central` as `francecentral`."""
+    return str(location).replace(" ", "").lower()

@@ -1,0 +1,204 @@
+"""The wire: who calls, which fault meets the call, which handler answers it.
+
+Paths are taken apart without case, as clients spell `resourcegroups` in two ways. Handlers raise
+`ArmError`; only here does it become an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from local.resource_manager import local_calls
+from local.resource_manager.answers import error_answer, json_answer
+from local.resource_manager.call import Call
+from local.resource_manager.errors import ArmError, bad_request
+from local.resource_manager.ids import parse_path
+from local.resource_manager.routing import handler_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from local.home import Home
+    from local.resource_manager.service import Service
+
+log = logging.getLogger("local.resource_manager")
+_MAX_BODY = 4 * 1024 * 1024  # documented for templates
+_MAX_DEPTH = 100
+
+
+class Server:
+    """Listens on the home's port, and serves one `Service`."""
+
+    def __init__(self, home: Home, service: Service) -> None:
+        self._home = home
+        self._service = service
+        self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Recover what was running, then listen."""
+        await self._service.start()
+        app = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", self._dispatch)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        await self._listen()
+
+    async def stop(self) -> None:
+        """Stop listening; operations stay to be resumed, space processes go on."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._service.stop()
+
+    async def _listen(self) -> None:
+        if self._runner is None:
+            raise RuntimeError("the server was not started")
+        port = self._home.port("resource_manager")
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
+        await self._site.start()
+
+    @web.middleware
+    async def _guard(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ArmError as error:
+            return error_answer(error)
+        except web.HTTPRequestEntityTooLarge:
+            return error_answer(
+                ArmError("RequestContentTooLarge", "The request is over 4 MiB.", status=413)
+            )
+        except web.HTTPException:
+            raise
+        except Exception:
+            log.exception("request.broke", extra={"method": request.method})
+            return error_answer(
+                ArmError("InternalServerError", "See the Resource Manager's log.", status=500)
+            )
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/healthz":
+            return json_answer({"status": "ok"})
+        principal = self._principal(request)
+        if request.path.startswith("/_local/"):
+            return await local_calls.answer(self._service, request)
+        fault = self._service.faults.request(request.method, request.path)
+        if fault is None:
+            return await self._answer(request, principal, None)
+        kind = fault["kind"]
+        if kind == "answer":
+            return _faulty(fault)
+        if kind == "operation":
+            return await self._answer(request, principal, fault)
+        if kind == "refuse":
+            await self._refuse_for(float(fault.get("for_s", 1)))
+        elif kind == "lose":
+            await self._answer(request, principal, None)
+        return self._cut(request)
+
+    async def _answer(
+        self, request: web.Request, principal: str, end_as: dict[str, Any] | None
+    ) -> web.StreamResponse:
+        path = parse_path(request.path)
+        call = Call(
+            request=request,
+            path=path,
+            principal=principal,
+            query={key.lower(): value for key, value in request.query.items()},
+            body=await _body(request),
+            end_as=end_as,
+        )
+        if path.id.subscription.lower() != self._service.cloud.subscription.lower():
+            raise ArmError(
+                "SubscriptionNotFound",
+                f"The subscription '{path.id.subscription}' could not be found.",
+                status=404,
+            )
+        if not call.query.get("api-version"):
+            raise ArmError(
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+            )
+        return await handler_of(self._service, call)(call)
+
+    def _principal(self, request: web.Request) -> str:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        identities = self._service.cloud.identities
+        for name in identities.NAMES:
+            known = identities.token(name).encode()
+            if scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), known):
+                return identities.principal(name)
+        raise ArmError(
+            "AuthenticationFailed",
+            "Authentication failed. The 'Authorization' header is missing or not known here.",
+            status=401,
+        )
+
+    def _cut(self, request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=500)
+
+    async def _refuse_for(self, seconds: float) -> None:
+        if self._site is not None:
+            await self._site.stop()
+
+        async def come_back() -> None:
+            await asyncio.sleep(seconds)
+            await self._listen()
+
+        task = asyncio.create_task(come_back())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _body(request: web.Request) -> Any:  # noqa: ANN401 — JSON
+    raw = await request.read()
+    if not raw:
+        return None
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise bad_request(f"The request content was invalid JSON: {error}") from error
+    if _too_deep(found):
+        raise bad_request(f"The request content is nested deeper than {_MAX_DEPTH} levels.")
+    return found
+
+
+def _too_deep(value: Any) -> bool:  # noqa: ANN401 — JSON
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+        if not below:
+            return False
+        level = below
+    return True
+
+
+def _faulty(fault: dict[str, Any]) -> web.Response:
+    status, headers = int(fault.get("status", 500)), dict(fault.get("headers", {}))
+    if "text" in fault:
+        return web.Response(
+            status=status, text=fault["text"], content_type="text/html", headers=headers
+        )
+    error = ArmError(
+        fault.get("code", "InternalServerError"),
+        fault.get("message", "Asked for by the fault file."),
+        status=status,
+    )
+    return json_answer(error.body(), status=status, headers=headers)

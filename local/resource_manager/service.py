@@ -1,0 +1,154 @@
+"""The Resource Manager put together: the cloud's parts, what is made of them, what is running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from local.errors import StackError
+from local.resource_manager.deny import refuse_denied
+from local.resource_manager.deployments import Deployments, Ledger
+from local.resource_manager.errors import ArmError
+from local.resource_manager.faults import Faults
+from local.resource_manager.ids import ResourceId, parse
+from local.resource_manager.operations import Operations, deployment_failed, end_as_asked
+from local.resource_manager.parameters import shown
+from local.resource_manager.providers.compute import SCALE_SET, scale_set_of
+from local.resource_manager.providers.postgres import FlexibleServers
+from local.resource_manager.resources import Resources
+from local.resource_manager.stacks import Stacks
+from local.resource_manager.store import Operation, Record
+
+if TYPE_CHECKING:
+    from local.resource_manager.call import Call
+    from local.resource_manager.cloud import Cloud
+    from local.resource_manager.scope import Place
+
+log = logging.getLogger("local.resource_manager")
+
+
+class Service:
+    """Everything behind the wire."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.faults = Faults(cloud.home.path("resource_manager", "faults.json"))
+        self.resources = Resources(cloud, self.faults)
+        self.operations = Operations(cloud.store)
+        self.deployments = Deployments(self.resources)
+        self.stacks = Stacks(self.resources, self.deployments, self.operations)
+        self.operations.handle("deployment.put", self._run_deployment)
+        self.operations.handle("group.delete", self._delete_group)
+        self.operations.handle("resource.put", self._put_resource)
+        self.operations.handle("resource.delete", self._delete_resource)
+
+    async def start(self) -> None:
+        """Bring back what should run, then go on with what was being done."""
+        await self.repair()
+        self.operations.resume()
+
+    async def stop(self) -> None:
+        """End the work of this process; databases and space processes go on."""
+        await self.operations.stop()
+        await self.cloud.compute.close()
+        self.cloud.store.close()
+
+    async def repair(self) -> list[str]:
+        """Start every database and instance that is recorded and does not run; what failed."""
+        try:
+            await self.cloud.compute.recover()
+        except (StackError, OSError) as error:
+            log.exception("compute.recover_failed", extra={"reason": str(error)})
+        records = [
+            one
+            for one in self.cloud.store.of_type(FlexibleServers.type, SCALE_SET)
+            if one.state == "Succeeded"
+        ]
+        failures = await asyncio.gather(*(self._repair_one(one) for one in records))
+        self.resources.refresh_routes()
+        return [failure for failure in failures if failure]
+
+    async def stop_processes(self) -> None:
+        """Stop all databases and space processes; their records and data stay."""
+        sets = self.cloud.store.of_type(SCALE_SET)
+        # A set of no instances, until `repair` asks for the recorded number again.
+        idle = (replace(scale_set_of(one, self.cloud), capacity=0) for one in sets)
+        await asyncio.gather(*(self.cloud.compute.ensure(one) for one in idle))
+        servers = self.cloud.store.of_type(FlexibleServers.type)
+        await asyncio.gather(*(self.cloud.databases.stop(one.id.name) for one in servers))
+
+    def begin_deployment(
+        self, target: ResourceId, body: dict[str, Any], place: Place
+    ) -> Record:
+        """Record a deployment that was accepted."""
+        template = self.deployments.validate(body["properties"], place)
+        parameters = shown(template.declared, template.values)
+        kept: dict[str, Any] = {
+            "tags": body.get("tags") or {},
+            "properties": {"mode": "Incremental", "parameters": parameters},
+        }
+        if place.group is None:
+            kept["location"] = place.location
+        return self.cloud.store.put(Record(id=target, body=kept, state="Accepted"))
+
+    def method_not_allowed(self, call: Call) -> ArmError:
+        """405 for a path that exists."""
+        return ArmError(
+            "MethodNotAllowed",
+            f"The method {call.method} is not allowed on '{call.request.path}'.",
+            status=405,
+        )
+
+    async def _run_deployment(self, operation: Operation) -> None:
+        inputs, target = operation.inputs or {}, parse(operation.target)
+        found = self.cloud.store.get(target)
+        target = found.id if found else target
+        principal = inputs["principal"]
+
+        def allow(written: ResourceId) -> None:
+            refuse_denied(self.cloud.store, written, "write", principal)
+
+        try:
+            end_as_asked(operation)
+            place = self.deployments.place(target, inputs["location"])
+            await self.deployments.run(target, inputs, place, Ledger(allow=allow))
+        except ArmError as error:
+            state = "Canceled" if error.code == "OperationCanceled" else "Failed"
+            current = self.cloud.store.get(target)
+            if current is not None and current.state not in ("Failed", "Canceled"):
+                properties = {**current.properties, "error": error.inner()}
+                body = {**current.body, "properties": properties}
+                self.cloud.store.update(target, state=state, body=body)
+            if error.code in _OWN_CODES:
+                raise
+            raise deployment_failed([error]) from error
+
+    async def _delete_group(self, operation: Operation) -> None:
+        end_as_asked(operation)
+        await self.resources.remove_group(parse(operation.target))
+
+    async def _put_resource(self, operation: Operation) -> None:
+        end_as_asked(operation)
+        target = parse((operation.inputs or {})["id"])
+        await self.resources.put(target, (operation.inputs or {})["body"])
+
+    async def _delete_resource(self, operation: Operation) -> None:
+        end_as_asked(operation)
+        await self.resources.remove(parse(operation.target))
+
+    async def _repair_one(self, record: Record) -> str | None:
+        try:
+            if record.type == SCALE_SET.lower():
+                await self.cloud.compute.ensure(scale_set_of(record, self.cloud))
+            else:
+                provider = self.resources.provider(record.id)
+                await provider.realise(record, self.cloud)
+        except (ArmError, StackError, OSError) as error:
+            log.exception("repair.failed", extra={"resource": record.id.name})
+            return f"{record.id.name}: {error}"
+        return None
+
+
+_OWN_CODES = ("DeploymentFailed", "OperationCanceled")

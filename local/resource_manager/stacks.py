@@ -1,0 +1,296 @@
+"""Deployment stacks at subscription scope: what a template made, kept together and guarded.
+
+A stack remembers what it manages on the resources themselves, from the moment each is intended.
+What the next template no longer declares is deleted or let go, as `actionOnUnmanage` says.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from local.resource_manager.deployments import Deployments, Ledger, deployment_id
+from local.resource_manager.errors import ArmError, bad_request
+from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, STACK_TYPE, ResourceId
+from local.resource_manager.operations import end_as_asked
+from local.resource_manager.parameters import shown
+from local.resource_manager.store import Operation, Record
+
+if TYPE_CHECKING:
+    from local.resource_manager.operations import Operations
+    from local.resource_manager.resources import Resources
+
+_ACTIONS = ("delete", "detach")
+_MODES = {
+    "none": "none",
+    "denydelete": "denyDelete",
+    "denywriteanddelete": "denyWriteAndDelete",
+}
+BUSY = (
+    "creating", "validating", "waiting", "deploying", "updatingDenyAssignments",
+    "deletingResources", "deleting", "canceling",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmanage:
+    """What becomes of resources and groups that a stack no longer declares."""
+
+    resources: str
+    groups: str
+
+
+class Stacks:
+    """Creates, updates and deletes deployment stacks."""
+
+    def __init__(
+        self, resources: Resources, deployments: Deployments, operations: Operations
+    ) -> None:
+        self._resources = resources
+        self._deployments = deployments
+        self._operations = operations
+        self._store = resources.cloud.store
+        operations.handle("stack.put", self._run_put)
+        operations.handle("stack.delete", self._run_delete)
+
+    def validate(self, target: ResourceId, body: dict[str, Any]) -> dict[str, Any]:
+        """The properties that a stack would have.
+
+        Raises:
+            ArmError: the body or the template is wrong.
+        """
+        if target.group is not None:
+            raise ArmError(
+                "DeploymentStackScopeNotSupported",
+                "The local Resource Manager has deployment stacks at subscription scope only.",
+            )
+        properties = body.get("properties")
+        if not isinstance(properties, dict):
+            raise bad_request("The deployment stack has no properties.")
+        unmanage = _unmanage(properties.get("actionOnUnmanage"))
+        place = self._deployments.place(
+            self._deployment(target, "validate"), body.get("location")
+        )
+        template = self._deployments.validate(properties, place)
+        return {
+            "actionOnUnmanage": {
+                "resources": unmanage.resources,
+                "resourceGroups": unmanage.groups,
+                "managementGroups": "detach",
+            },
+            "denySettings": _deny(properties.get("denySettings")),
+            "description": properties.get("description"),
+            "parameters": shown(template.declared, template.values),
+        }
+
+    def put(
+        self, target: ResourceId, body: dict[str, Any], *, end_as: dict[str, Any] | None = None
+    ) -> tuple[Record, Operation, bool]:
+        """Begin to create or update; the stack, the operation, whether it is new.
+
+        Raises:
+            ArmError: it is refused; nothing was done.
+        """
+        before = self._store.get(target)
+        self._refuse_busy(target, before)
+        properties = self.validate(target, body)
+        kept = {
+            key: before.properties[key]
+            for key in ("outputs", "resources", "deploymentId")
+            if before and key in before.properties
+        }
+        record = Record(
+            id=before.id if before else target,
+            body={
+                "location": body["location"],
+                "tags": body.get("tags") or {},
+                "properties": {**properties, **kept, "provisioningState": "creating"},
+            },
+            state="creating" if before is None else "deploying",
+        )
+        self._store.put(record)
+        wanted = body["properties"]
+        inputs = {
+            "template": wanted["template"],
+            "parameters": wanted.get("parameters") or {},
+            "location": body["location"],
+        }
+        operation = self._operations.start("stack.put", record.id, inputs, end_as=end_as)
+        return record, operation, before is None
+
+    def delete(
+        self, target: ResourceId, query: dict[str, str], *, end_as: dict[str, Any] | None = None
+    ) -> Operation | None:
+        """Begin to delete; None when there is no such stack.
+
+        Raises:
+            ArmError: something else is being done with it.
+        """
+        found = self._store.get(target)
+        if found is None:
+            return None
+        if found.state == "deleting":
+            running = self._store.running(found.key)
+            if running:
+                return running[0]
+        self._refuse_busy(target, found)
+        self._store.put(replace(found, state="deleting"))
+        asked = {
+            "resources": query.get("unmanageaction.resources", "detach"),
+            "resourceGroups": query.get("unmanageaction.resourcegroups", "detach"),
+        }
+        _unmanage(asked)
+        return self._operations.start("stack.delete", found.id, asked, end_as=end_as)
+
+    def shown(self, record: Record) -> dict[str, Any]:
+        """The stack as a GET answers it, with what it manages now."""
+        said = record.shown()
+        mode = record.properties["denySettings"]["mode"]
+        said["properties"]["resources"] = [
+            {"id": str(one.id), "status": "managed", "denyStatus": mode}
+            for one in self._managed(record.key)
+        ]
+        return said
+
+    async def _run_put(self, operation: Operation) -> None:
+        record = self._store.get(operation.target)
+        if record is None:
+            raise ArmError("DeploymentStackNotFound", "The stack is gone.", status=404)
+        inputs = operation.inputs or {}
+        started = time.monotonic()
+        deployment = self._deployment(record.id, operation.id[:8])
+        facts: dict[str, Any] = {
+            "correlationId": operation.id,
+            "deploymentId": str(deployment),
+            "failedResources": [],
+            "deletedResources": [],
+            "detachedResources": [],
+        }
+        ledger = Ledger(stack=record.key)
+        self._note(record.id, "deploying", facts)
+        try:
+            end_as_asked(operation)
+            place = self._deployments.place(deployment, inputs["location"])
+            done = await self._deployments.run(deployment, inputs, place, ledger)
+            self._note(record.id, "deletingResources", {})
+            unmanaged = await self._let_go(record, ledger)
+        except ArmError as error:
+            canceled = error.code == "OperationCanceled"
+            facts["failedResources"] = [
+                {"id": str(one), "error": cause.inner()}
+                for one, cause in ledger.failed.values()
+            ]
+            facts["error"] = None if canceled else error.inner()
+            facts["duration"] = f"PT{time.monotonic() - started:.3f}S"
+            self._note(record.id, "canceled" if canceled else "failed", facts)
+            raise
+        facts |= unmanaged
+        facts |= {"outputs": done["outputs"], "error": None}
+        facts["duration"] = f"PT{time.monotonic() - started:.3f}S"
+        self._note(record.id, "succeeded", facts)
+
+    async def _run_delete(self, operation: Operation) -> None:
+        found = self._store.get(operation.target)
+        if found is None:
+            return
+        try:
+            end_as_asked(operation)
+            action = _unmanage(operation.inputs or {})
+            await self._release(self._store.of_stack(found.key), action)
+        except ArmError as error:
+            canceled = error.code == "OperationCanceled"
+            state = "canceled" if canceled else "failed"
+            self._note(found.id, state, {} if canceled else {"error": error.inner()})
+            raise
+        self._store.delete(found.id)
+
+    async def _let_go(self, record: Record, ledger: Ledger) -> dict[str, Any]:
+        wanted = record.properties["actionOnUnmanage"]
+        action = _unmanage(wanted)
+        gone = [one for one in self._managed(record.key) if one.key not in ledger.made]
+        kept_groups = {one.group.lower() for one in ledger.made.values() if one.group}
+        await self._release(gone, action, kept_groups=frozenset(kept_groups))
+        deleted = [{"id": str(one.id)} for one in gone if self._action(one, action) == "delete"]
+        detached = [
+            {"id": str(one.id)} for one in gone if self._action(one, action) == "detach"
+        ]
+        return {"deletedResources": deleted, "detachedResources": detached}
+
+    async def _release(
+        self, records: list[Record], action: Unmanage, kept_groups: frozenset[str] = frozenset()
+    ) -> None:
+        groups = [one for one in records if one.id.type == GROUP_TYPE]
+        others = [one for one in records if one.id.type != GROUP_TYPE]
+        doomed = [one for one in others if self._action(one, action) == "delete"]
+        await self._resources.remove_many([one.id for one in doomed])
+        for group in groups:
+            if (
+                self._action(group, action) == "delete"
+                and group.id.name.lower() not in kept_groups
+            ):
+                await self._resources.remove_group(group.id)
+        for one in records:
+            self._store.update(one.id, stack=None)
+
+    def _action(self, record: Record, action: Unmanage) -> str:
+        if record.type == DEPLOYMENT_TYPE.lower():
+            return "delete"  # the history of a stack goes with it
+        return action.groups if record.id.type == GROUP_TYPE else action.resources
+
+    def _managed(self, key: str) -> list[Record]:
+        return [one for one in self._store.of_stack(key) if one.type != DEPLOYMENT_TYPE.lower()]
+
+    def _note(self, target: ResourceId, state: str, properties: dict[str, Any]) -> None:
+        found = self._store.get(target)
+        if found is not None:
+            body = {**found.body, "properties": {**found.properties, **properties}}
+            self._store.put(replace(found, state=state, body=body))
+
+    def _refuse_busy(self, target: ResourceId, found: Record | None) -> None:
+        if found is not None and (found.state in BUSY or self._operations.busy(target)):
+            raise ArmError(
+                "DeploymentStackInNonTerminalState",
+                f"The deployment stack '{found.id.name}' is in the non-terminal state "
+                f"'{found.state}'. Wait until it has ended and try again.",
+                status=409,
+            )
+
+    def _deployment(self, target: ResourceId, suffix: str) -> ResourceId:
+        return deployment_id(target.subscription, None, f"{target.name}-{suffix}"[:64])
+
+
+def stack_id(subscription: str, name: str) -> ResourceId:
+    """The id of a stack."""
+    return ResourceId(subscription).under(STACK_TYPE, name)
+
+
+def _unmanage(wanted: Any) -> Unmanage:  # noqa: ANN401 — as it came
+    if not isinstance(wanted, dict) or "resources" not in wanted:
+        raise bad_request("'actionOnUnmanage.resources' is required: delete or detach.")
+    found = Unmanage(
+        resources=str(wanted["resources"]).lower(),
+        groups=str(wanted.get("resourceGroups") or "detach").lower(),
+    )
+    if found.resources not in _ACTIONS or found.groups not in _ACTIONS:
+        raise bad_request("'actionOnUnmanage' takes delete or detach.")
+    if found.resources == "detach" and found.groups == "delete":
+        raise bad_request("Groups cannot be deleted while their resources are detached.")
+    return found
+
+
+def _deny(wanted: Any) -> dict[str, Any]:  # noqa: ANN401 — as it came
+    if not isinstance(wanted, dict) or str(wanted.get("mode", "")).lower() not in _MODES:
+        raise bad_request(f"'denySettings.mode' is required: {', '.join(_MODES.values())}.")
+    principals, actions = (
+        wanted.get("excludedPrincipals") or [],
+        wanted.get("excludedActions") or [],
+    )
+    if len(principals) > 5 or len(actions) > 200:
+        raise bad_request("'denySettings' excludes at most 5 principals and 200 actions.")
+    return {
+        "mode": _MODES[str(wanted["mode"]).lower()],
+        "applyToChildScopes": wanted.get("applyToChildScopes") is True,
+        "excludedPrincipals": [str(one) for one in principals],
+        "excludedActions": [str(one) for one in actions],
+    }

@@ -1,0 +1,237 @@
+"""What exists, and what is being done: resources and operations in one SQLite file.
+
+Every change is committed before anybody is told of it, so that a killed Resource Manager goes on
+where it was. Write-only values (passwords) lie in a column of their own and are never answered.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from local.resource_manager.ids import ResourceId, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_SCHEMA = """
+create table if not exists resources (
+    key text primary key, id text not null, type text not null, state text not null,
+    body text not null, hidden text not null, stack text
+) without rowid;
+create index if not exists resources_by_type on resources (type);
+create index if not exists resources_by_stack on resources (stack);
+create table if not exists operations (
+    id text primary key, kind text not null, target text not null, status text not null,
+    inputs text, error text, started_at text not null, ended_at text
+) without rowid;
+create index if not exists operations_running on operations (status) where status = 'Running';
+create table if not exists soft_deleted (
+    type text not null, name text not null, body text not null, primary key (type, name)
+) without rowid;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One resource as it is kept. `body` is what a GET shows besides id, name and type."""
+
+    id: ResourceId
+    body: dict[str, Any]
+    state: str = "Succeeded"
+    hidden: dict[str, Any] = field(default_factory=dict, repr=False)
+    stack: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The id without case."""
+        return self.id.key
+
+    @property
+    def type(self) -> str:
+        """The full type, lower case."""
+        return self.id.type.lower()
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """The properties of the body."""
+        return self.body.get("properties") or {}
+
+    def shown(self) -> dict[str, Any]:
+        """The resource as a GET answers it."""
+        said = {"id": str(self.id), "name": self.id.name, "type": self.id.type, **self.body}
+        said["properties"] = {**self.properties, "provisioningState": self.state}
+        return said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One long-running operation. `inputs` are gone when it has ended: they may hold secrets."""
+
+    id: str
+    kind: str
+    target: str
+    status: str
+    started_at: str
+    inputs: dict[str, Any] | None = field(default=None, repr=False)
+    error: dict[str, Any] | None = None
+    ended_at: str | None = None
+
+
+class Store:
+    """The SQLite file. One process uses it; a second one is refused by the port it needs."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        path.chmod(0o600)
+        # NORMAL in WAL mode survives kill -9; only a power cut may take the last commits.
+        self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + _SCHEMA)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def get(self, resource_id: ResourceId | str) -> Record | None:
+        """The resource of this id, in any case of letters."""
+        key = resource_id.key if isinstance(resource_id, ResourceId) else resource_id.lower()
+        return next(self._records("where key = ?", key), None)
+
+    def put(self, record: Record) -> Record:
+        """Keep a resource as it is now."""
+        self._db.execute(
+            "insert into resources values (?, ?, ?, ?, ?, ?, ?) on conflict (key) do update set "
+            "id = excluded.id, state = excluded.state, body = excluded.body, "
+            "hidden = excluded.hidden, stack = excluded.stack",
+            (
+                record.key,
+                str(record.id),
+                record.type,
+                record.state,
+                json.dumps(record.body),
+                json.dumps(record.hidden),
+                record.stack,
+            ),
+        )
+        return record
+
+    def update(self, resource_id: ResourceId, **changes: Any) -> Record | None:  # noqa: ANN401 — fields of Record
+        """Change fields of a resource that may be gone by now."""
+        found = self.get(resource_id)
+        return None if found is None else self.put(replace(found, **changes))
+
+    def delete(self, resource_id: ResourceId) -> None:
+        """Forget a resource; an unknown one is no error."""
+        self._db.execute("delete from resources where key = ?", (resource_id.key,))
+
+    def below(self, resource_id: ResourceId) -> list[Record]:
+        """Everything under an id: children, extensions, what a group holds."""
+        prefix = resource_id.key + "/"
+        return list(self._records("where key >= ? and key < ?", prefix, prefix[:-1] + "0"))
+
+    def of_type(self, *types: str) -> list[Record]:
+        """All resources of these types, by key."""
+        marks = ",".join("?" * len(types))
+        return list(
+            self._records(f"where type in ({marks}) order by key", *(t.lower() for t in types))
+        )
+
+    def of_stack(self, key: str) -> list[Record]:
+        """What a deployment stack manages."""
+        return list(self._records("where stack = ? order by key", key))
+
+    def all(self) -> list[Record]:
+        """All resources, by key."""
+        return list(self._records("order by key"))
+
+    def save(self, operation: Operation) -> Operation:
+        """Keep an operation as it is now."""
+        self._db.execute(
+            "insert or replace into operations values (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                operation.id,
+                operation.kind,
+                operation.target,
+                operation.status,
+                None if operation.inputs is None else json.dumps(operation.inputs),
+                None if operation.error is None else json.dumps(operation.error),
+                operation.started_at,
+                operation.ended_at,
+            ),
+        )
+        return operation
+
+    def operation(self, operation_id: str) -> Operation | None:
+        """One operation."""
+        return next(iter(self._operations("where id = ?", operation_id)), None)
+
+    def running(self, target: str | None = None) -> list[Operation]:
+        """Operations that have not ended; of one target (lower case), or all."""
+        if target is None:
+            return self._operations("where status = 'Running' order by started_at")
+        return self._operations("where status = 'Running' and target = ?", target)
+
+    def drop_ended(self, before: str) -> None:
+        """Forget operations that ended before a time; clients have long stopped asking."""
+        self._db.execute("delete from operations where ended_at < ?", (before,))
+
+    def bury(self, kind: str, name: str, body: dict[str, Any]) -> None:
+        """Keep a name taken by what was softly deleted."""
+        self._db.execute(
+            "insert or replace into soft_deleted values (?, ?, ?)",
+            (kind.lower(), name.lower(), json.dumps(body)),
+        )
+
+    def buried(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Softly deleted things of a type, by name."""
+        rows = self._db.execute(
+            "select name, body from soft_deleted where type = ?", (kind.lower(),)
+        )
+        return {name: json.loads(body) for name, body in rows}
+
+    def purge(self, kind: str, name: str) -> bool:
+        """Free the name of something softly deleted; whether there was one."""
+        done = self._db.execute(
+            "delete from soft_deleted where type = ? and name = ?", (kind.lower(), name.lower())
+        )
+        return done.rowcount > 0
+
+    def _records(self, where: str, *values: str) -> Iterator[Record]:
+        rows = self._db.execute(
+            f"select id, state, body, hidden, stack from resources {where}",  # noqa: S608 — clauses of this file
+            values,
+        ).fetchall()
+        return iter(
+            [
+                Record(
+                    id=parse(found),
+                    state=state,
+                    body=json.loads(body),
+                    hidden=json.loads(hidden),
+                    stack=stack,
+                )
+                for found, state, body, hidden, stack in rows
+            ]
+        )
+
+    def _operations(self, where: str, *values: str) -> list[Operation]:
+        rows = self._db.execute(
+            "select id, kind, target, status, inputs, error, started_at, ended_at "  # noqa: S608 — clauses of this file
+            f"from operations {where}",
+            values,
+        ).fetchall()
+        return [
+            Operation(
+                id=i,
+                kind=kind,
+                target=target,
+                status=status,
+                inputs=None if inputs is None else json.loads(inputs),
+                error=None if error is None else json.loads(error),
+                started_at=started,
+                ended_at=ended,
+            )
+            for i, kind, target, status, inputs, error, started, ended in rows
+        ]
