@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import sys
 import time
+from typing import TYPE_CHECKING
 
 from local.errors import Code, StackError
 from local.home import PROJECT, Home
@@ -17,70 +16,74 @@ from local.service_bus.namespace import Namespace, read_declared
 from local.service_bus.sas import SharedKey
 from local.service_bus.server import Connection, Server
 from local.service_bus.store import MemoryStore, SqliteStore, Store
+from local.serving import run_part
 
-log = logging.getLogger("kpax.service_bus")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("local.service_bus")
+
+
+class Broker:
+    """Store, queues and both listeners."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._listeners: list[asyncio.Server] = []
+
+    async def start(self) -> None:
+        """Load what was kept, then listen."""
+        self._store = _open_store(self._home)
+        declared = read_declared(PROJECT / "infra" / "queues.json")
+        namespace = Namespace(self._store, clock=_now_ms, declared=declared)
+        key = SharedKey(KEY_NAME, self._home.secret("service_bus_key"))
+        server = self._server = Server(namespace, key, on_failure=_die)
+        await self._listen(lambda: Connection(server), "service_bus")
+        await self._listen(Admin(server, key).protocol, "service_bus_admin")
+        server.touch()  # arms the timer for what was kept
+
+    async def _listen(self, protocol: Callable[[], asyncio.Protocol], name: str) -> None:
+        port = self._home.port(name)
+        loop = asyncio.get_running_loop()
+        try:
+            self._listeners.append(await loop.create_server(protocol, "127.0.0.1", port))
+        except OSError as error:
+            raise StackError(
+                f"127.0.0.1:{port} ({name}) cannot be had: {error.strerror}.",
+                remedy=f"`ss -ltnp 'sport = :{port}'` names the holder.",
+            ) from error
+
+    async def stop(self) -> None:
+        """Write what is left and let go."""
+        for listener in self._listeners:
+            listener.close()
+        self._server.close()
+        self._store.close()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _open_store(home: Home) -> Store:
     kind = os.environ.get("KPAX_BUS_STORE", "sqlite")
-    if kind == "memory":
-        return MemoryStore()
-    if kind != "sqlite":
+    mode = os.environ.get("KPAX_BUS_SYNC", "NORMAL").upper()
+    if kind not in {"sqlite", "memory"} or mode not in {"OFF", "NORMAL", "FULL"}:
         raise StackError(
-            f"KPAX_BUS_STORE={kind} is not known.",
-            remedy="Use sqlite or memory.",
+            f"KPAX_BUS_STORE={kind} with KPAX_BUS_SYNC={mode} is not known.",
+            remedy="The store is sqlite or memory, the mode OFF, NORMAL or FULL.",
             code=Code.BAD_INPUT,
         )
-    mode = os.environ.get("KPAX_BUS_SYNC", "NORMAL").upper()
+    if kind == "memory":
+        return MemoryStore()
     return SqliteStore(home.path("service_bus", "broker.sqlite"), synchronous=mode)
 
 
-async def _serve(home: Home) -> None:
-    loop = asyncio.get_running_loop()
-    store = _open_store(home)
-    declared = read_declared(PROJECT / "infra" / "queues.json")
-    namespace = Namespace(store, clock=lambda: time.time_ns() // 1_000_000, declared=declared)
-    key = SharedKey(KEY_NAME, home.secret("service_bus_key"))
-    server = Server(namespace, key)
-    stopped = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopped.set)
-    amqp = await _listen(lambda: Connection(server), home.port("service_bus"))
-    admin = Admin(server, key)
-    http = await _listen(admin.protocol, home.port("service_bus_admin"))
-    server.touch()  # arms the timer for what was kept
-    log.info("service_bus.ready", extra={"port": home.port("service_bus")})
-    waiting = asyncio.create_task(stopped.wait())
-    await asyncio.wait((waiting, server.failed), return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    for listener in (amqp, http):
-        listener.close()
-    server.close()
-    if server.failed.done():
-        server.failed.result()
-    store.close()
-
-
-async def _listen(protocol, port: int) -> asyncio.Server:  # noqa: ANN001 — asyncio's factory
-    try:
-        return await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port)
-    except OSError as error:
-        raise StackError(
-            f"The broker cannot listen on 127.0.0.1:{port}: {error.strerror}.",
-            remedy=f"`ss -ltnp 'sport = :{port}'` names the holder.",
-        ) from error
-
-
-def main() -> int:
-    """Serve until SIGTERM; the exit code says how it ended."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        asyncio.run(_serve(Home.open()))
-    except StackError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.code
-    return 0
+def _die(error: Exception) -> None:
+    """A commit failed: memory is ahead of the file, so nobody may be told anything any more."""
+    log.critical("store.failed: %s: %s", type(error).__name__, error)
+    os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_part("service_bus", lambda: Broker(Home.open()))

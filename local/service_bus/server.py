@@ -18,10 +18,12 @@ from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.session import MAX_LINKS, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from local.service_bus.namespace import Namespace
     from local.service_bus.sas import Grant, SharedKey
 
-log = logging.getLogger("kpax.service_bus")
+log = logging.getLogger("local.service_bus")
 
 _MECHANISMS = ("MSSBCBS", "PLAIN", "ANONYMOUS", "EXTERNAL")
 _MAX_SESSIONS = 1_024
@@ -31,10 +33,12 @@ _LIFECYCLE = frozenset({frames.SASL_INIT, frames.OPEN, frames.BEGIN, frames.END,
 class Server:
     """The connections of a namespace, the turn's end, and the one timer."""
 
-    def __init__(self, namespace: Namespace, key: SharedKey) -> None:
+    def __init__(
+        self, namespace: Namespace, key: SharedKey, *, on_failure: Callable[[Exception], None]
+    ) -> None:
         self.namespace = namespace
         self.key = key
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._on_failure = on_failure
         self.connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         self._dirty: set[Connection] = set()
@@ -56,8 +60,7 @@ class Server:
         try:
             self.namespace.store.commit()
         except Exception as error:  # noqa: BLE001 — handed to whoever runs the server
-            if not self.failed.done():
-                self.failed.set_exception(error)
+            self._on_failure(error)
             return
         for connection in self._dirty:
             connection.write_out()
@@ -194,7 +197,7 @@ class Connection(asyncio.Protocol):
         return size if left >= size else 0
 
     def _fail(self, condition: Condition, description: str) -> None:
-        log.warning("connection.failed", extra={"condition": condition, "reason": description})
+        log.warning("connection.failed condition=%s reason=%s", condition, description)
         error = frames.error(condition, description)
         self.send(frames.performative(0, frames.CLOSE, (error,)))
         self._is_closing = True

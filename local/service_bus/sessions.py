@@ -90,8 +90,8 @@ class SessionBox(Box):
     def accept_next(self, holder: SessionHolder) -> None:
         """Lock the session that has waited longest, now or later; `granted` tells when."""
         self._waiting[holder] = holder
-        self.dispatch()
         self._grant()
+        self.dispatch()
 
     def stop_waiting(self, holder: SessionHolder) -> None:
         """This holder does not wait any more."""
@@ -236,6 +236,7 @@ class SessionBox(Box):
             _, holder = self._waiting.popitem(last=False)
             self._hold(session, holder)
             holder.granted(session)
+            self._touched[session.session_id] = session
 
     # --- locks
 

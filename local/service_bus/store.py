@@ -180,7 +180,14 @@ class SqliteStore:
 
     def commit(self) -> None:
         """Write everything that changed since the last time; no-op when nothing did."""
-        if not (self._new or self._changed or self._gone or self._seen or self._statements):
+        if not (
+            self._new
+            or self._changed
+            or self._gone
+            or self._last
+            or self._seen
+            or self._statements
+        ):
             return
         execute, many = self._db.execute, self._db.executemany
         execute("begin immediate")
@@ -288,6 +295,10 @@ class SqliteStore:
     def close(self) -> None:
         """Write what is left and let go of the file."""
         self.commit()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file; what was not committed is lost, as when the process dies."""
         self._db.close()
         os.close(self._lock)
 
