@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ from local.home import PROJECT, Home
 from local.postgres import PostgresServers, Server, binaries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 pytestmark = pytest.mark.stack
 
@@ -187,30 +189,39 @@ asyncio.run(main())
 @pytest.fixture
 def passable() -> Iterator[Path]:
     """A folder that other accounts can reach, unlike pytest's own."""
-    import tempfile  # noqa: PLC0415 — this fixture alone
-
     folder = Path(tempfile.mkdtemp(prefix="kpax-test-"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
 
 
+def as_ordinary_user() -> list[str]:
+    """A prefix under which a program is no longer root: a user namespace, where we are root."""
+    entry = next(entry for entry in pwd.getpwall() if entry.pw_uid > 0)
+    return ["unshare", "--user", f"--map-user={entry.pw_uid}", "--"] if ROOT else []
+
+
 def journey(
-    home: Path, *, environment: dict[str, str] | None = None, **how: object
+    home: Path, *, prefix: Sequence[str] = (), environment: dict[str, str] | None = None
 ) -> tuple[list[str], str]:
     done = subprocess.run(
-        [sys.executable, "-c", JOURNEY, str(home)],
+        [*prefix, sys.executable, "-c", JOURNEY, str(home)],
         cwd=PROJECT,
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,
-        **how,  # pyright: ignore[reportArgumentType, reportCallIssue]
     )
     return done.stdout.split(), done.stderr
 
 
-def test_the_account_of_the_server_is_never_root(home: Home, passable: Path) -> None:
+def test_an_ordinary_user_runs_it_as_himself(tmp_path: Path) -> None:
+    told, error = journey(tmp_path / "home", prefix=as_ordinary_user())
+    assert told[:1] == ["answered"], error
+    assert told[1] != "0"  # as he sees it himself
+
+
+def test_the_account_of_the_server_is_never_root(passable: Path) -> None:
     ways = ["", "drop"] if ROOT else [""]
     for way in ways:
         told, error = journey(passable / f"home-{way}", environment={"KPAX_PG_ACCOUNT": way})
