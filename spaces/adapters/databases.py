@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 30.0
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_LOCK = 0x6B706178
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -32,13 +33,10 @@ class PostgresDatabases:
     async def ensure_role(self, server: Server, role: str, password: str) -> None:
         """A login role with this password and no other right."""
         name = _name(role)
-        async with _connected(server) as connection:
+        async with _changing(server) as connection:
             there = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
             if not there:
-                with contextlib.suppress(
-                    asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError
-                ):
-                    await connection.execute(f"CREATE ROLE {name} LOGIN")
+                await connection.execute(f"CREATE ROLE {name} LOGIN")
             # the server quotes the password: a statement of this kind takes no parameters
             statement = await connection.fetchval(
                 "SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)",
@@ -50,18 +48,15 @@ class PostgresDatabases:
     async def ensure_database(self, server: Server, database: str, *, owner: str) -> None:
         """A database owned by `owner`, closed to the public."""
         name, owned_by = _name(database), _name(owner)
-        async with _connected(server) as connection:
+        async with _changing(server) as connection:
             await _join(connection, owner)
             has = await connection.fetchval(
                 "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = $1", database
             )
             if has is None:
-                with contextlib.suppress(
-                    asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError
-                ):
-                    await connection.execute(
-                        f"CREATE DATABASE {name} OWNER {owned_by} TEMPLATE template0"
-                    )
+                await connection.execute(
+                    f"CREATE DATABASE {name} OWNER {owned_by} TEMPLATE template0"
+                )
             elif has != owner:
                 await connection.execute(f"ALTER DATABASE {name} OWNER TO {owned_by}")
             await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
@@ -69,7 +64,7 @@ class PostgresDatabases:
     async def drop_database(self, server: Server, database: str) -> None:
         """Drop it with its connections; a missing one counts as done."""
         name = _name(database)
-        async with _connected(server) as connection:
+        async with _changing(server) as connection:
             await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     async def databases(self, server: Server) -> list[str]:
@@ -97,6 +92,18 @@ def _name(text: str) -> str:
             remedy="A small letter, then small letters, digits and underscores, 63 in all.",
         )
     return f'"{text}"'
+
+
+@contextlib.asynccontextmanager
+async def _changing(server: Server) -> AsyncGenerator[asyncpg.Connection]:
+    """A connection that changes roles or databases, one at a time on a server.
+
+    Two that make the same at once would else fail in the server's catalogue ("tuple concurrently
+    updated"), and two copies of a template at once are refused. The lock ends with the connection.
+    """
+    async with _connected(server) as connection:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        yield connection
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from typing import TYPE_CHECKING
 
@@ -37,3 +38,11 @@ async def wire() -> AsyncIterator[Wire]:
 def unique() -> str:
     """A name that no other test has: letters and digits."""
     return f"t{uuid.uuid4().hex[:20]}"
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port of this machine that nobody listens on, kept free while the test runs."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

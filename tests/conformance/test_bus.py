@@ -146,7 +146,7 @@ class BrokerRig:
         [depth] = await self.bus.depths([queue])
         return depth.active
 
-    def _receiver(self, queue: str, *, remove: bool) -> Any:  # noqa: ANN401 — the SDK's
+    def _receiver(self, queue: str, *, remove: bool) -> Any:
         if (queue, remove) not in self._receivers:
             mode = (
                 ServiceBusReceiveMode.RECEIVE_AND_DELETE
@@ -183,7 +183,7 @@ def rig(request: pytest.FixtureRequest) -> Rig:
     return FakeRig() if request.param == "fake" else request.getfixturevalue("emptied")
 
 
-def a_message(queue: str = QUEUES[0], **over: Any) -> Message:  # noqa: ANN401
+def a_message(queue: str = QUEUES[0], **over: Any) -> Message:
     given: dict[str, Any] = {"message_id": f"m-{uuid.uuid4().hex}", "body": '{"v": 1}'}
     return Message(queue=queue, **{**given, **over})
 
