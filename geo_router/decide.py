@@ -7,7 +7,7 @@ that of `semantics` in rules/residency_rules.yaml. Standard library only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from geo_router import rank
 from geo_router.model import (
@@ -27,16 +27,10 @@ if TYPE_CHECKING:
 
 SANCTIONS = "sanctions"
 
+type Outcome = tuple[Decision, Refusal | None]
 
-class _Found(NamedTuple):
-    """What is known so far: the last fields of the verdict, in its order."""
-
-    fired: tuple[Fired, ...]
-    evidence: tuple[Fired, ...]
-    stages: Stages
-    home: int | None
-    places: Places | None
-    open_now: int
+_NOTHING = Stages()
+_ALLOWED: Outcome = (Decision.ALLOWED, None)
 
 
 def decide(
@@ -46,28 +40,54 @@ def decide(
 
     `open_now` is the mask of the clusters that take new spaces at this moment.
     """
-    held = held_conditions(tables, request, today)
     fired = law_of(tables, request, today)
-    so_far = _Found(fired, (), Stages(), _common_home(fired), None, open_now)
-    refusal = _refused(fired)
-    if refusal is not None:
-        return _no(_by_law(refusal, fired), refusal, so_far)
-    evidence = _evidence(tables, request, today)
-    so_far = so_far._replace(evidence=evidence) if evidence else so_far
-    if any(found.part.refusal == SANCTIONS for found in evidence):
-        return _no(Decision.NEEDS_REVIEW, Refusal.LOCATION_CONFLICT, so_far)
+    evidence = evidence_of(tables, request, today)
+    home = _common_home(fired)
+    stages, places, chosen = _NOTHING, None, None
+    outcome = _by_law(fired) or _by_evidence(evidence)
+    if outcome is None:
+        held = held_conditions(tables, request, today)
+        law = _lawful(tables, fired, held)
+        billed = _billed(evidence, held) if evidence else law
+        stages = _narrowed(tables, request, law, law & billed, home)
+        outcome = None if stages.strict else _emptied(tables, fired, stages, today)
+    if outcome is None:
+        places = _places(tables, request, stages.strict, home, metric)
+        chosen, outcome = _first_open(request, stages.strict, home, places.order, open_now)
+    decision, refusal = outcome
+    return Verdict(decision, refusal, chosen, fired, evidence, stages, home, places, open_now)
 
-    stages = _narrowed(tables, request, so_far, held)
-    so_far = so_far._replace(stages=stages)
-    if not stages.law:
-        return _no(Decision.REFUSED, _why_nothing(tables, fired, today), so_far)
-    if not stages.strict:
-        kind = _emptied_by(stages)
-        by_person = kind is Refusal.LOCATION_CONFLICT
-        return _no(Decision.NEEDS_REVIEW if by_person else Decision.REFUSED, kind, so_far)
 
-    places = _places(tables, request, stages.strict, so_far.home, metric)
-    return _first_open(request, so_far._replace(places=places))
+def law_of(tables: Tables, request: Request, today: str) -> tuple[Fired, ...]:
+    """The rules that make the law: of the place of establishment, then of each data subject country."""
+    country, sector = tables.countries[request.country], request.sector
+    rule = country.rule
+    if request.subdivision is not None:
+        rule = tables.subdivisions.get(request.subdivision, rule)
+    if rule is country.rule and not rule.older:
+        first = country.fired[sector]
+    else:
+        first = Fired(rule, part_at(rule, sector, today), Role.ESTABLISHMENT, country.code)
+    if not request.subjects:
+        return (first,)
+    others = [
+        _read(tables, code, sector, today, Role.DATA_SUBJECTS)
+        for code in request.subjects
+        if code != country.code or rule is not country.rule
+    ]
+    return (first, *others)
+
+
+def evidence_of(tables: Tables, request: Request, today: str) -> tuple[Fired, ...]:
+    """The rules of the billing and the network country, where these are not the declared one."""
+    billing, network = request.billing, request.network
+    if billing is None and network is None:
+        return ()
+    return tuple(
+        _read(tables, code, request.sector, today, role)
+        for code, role in ((billing, Role.BILLING), (network, Role.NETWORK))
+        if code is not None and code != request.country
+    )
 
 
 def held_conditions(tables: Tables, request: Request, today: str) -> int:
@@ -83,28 +103,6 @@ def held_conditions(tables: Tables, request: Request, today: str) -> int:
         if today < since:
             held &= ~condition
     return held & ~request.withdrawn
-
-
-def law_of(tables: Tables, request: Request, today: str) -> tuple[Fired, ...]:
-    """The rules that make the law: of the place of establishment, then of each data subject country."""
-    rule = None
-    if request.subdivision is not None:
-        rule = tables.subdivisions.get(request.subdivision)
-    if rule is None:
-        rule = tables.countries[request.country].rule
-    first = Fired(
-        rule, part_at(rule, request.sector, today), Role.ESTABLISHMENT, request.country
-    )
-    if not request.subjects:
-        return (first,)
-    return (
-        first,
-        *[
-            _read(tables, code, request.sector, today, Role.DATA_SUBJECTS)
-            for code in request.subjects
-            if code != request.country or rule is not tables.countries[code].rule
-        ],
-    )
 
 
 def part_at(rule: Rule, sector: str, today: str) -> Part:
@@ -153,26 +151,6 @@ def _read(tables: Tables, code: str, sector: str, today: str, role: Role) -> Fir
     return Fired(rule, part_at(rule, sector, today), role, code)
 
 
-def _narrowed(tables: Tables, request: Request, so_far: _Found, held: int) -> Stages:
-    """The set after each step, each within the one before."""
-    law = tables.every_cluster
-    for one in so_far.fired:
-        law &= allowed(one.part, held)
-    by_evidence = law
-    for found in so_far.evidence:
-        if found.role is Role.BILLING:
-            # A billing country that refuses opens nothing: the two cannot be reconciled here.
-            by_evidence &= 0 if found.part.refusal else allowed(found.part, held)
-    by_certificate = by_evidence & certified(tables, request)
-    by_wish = by_certificate & ~request.exclude
-    if request.pin is not None:
-        by_wish &= 1 << request.pin
-    left = by_wish
-    if request.strict:
-        left = 0 if so_far.home is None else by_wish & 1 << so_far.home
-    return Stages(law, by_evidence, by_certificate, by_wish, left)
-
-
 def _common_home(fired: tuple[Fired, ...]) -> int | None:
     """The home cluster, where every rule names the same one."""
     home = fired[0].rule.home
@@ -182,48 +160,80 @@ def _common_home(fired: tuple[Fired, ...]) -> int | None:
     return home
 
 
-def _refused(fired: tuple[Fired, ...]) -> Refusal | None:
-    refusals = [one.part.refusal for one in fired if one.part.refusal is not None]
-    if not refusals:
-        return None
-    return Refusal.SANCTIONS if SANCTIONS in refusals else Refusal.LOCALISATION
+def _by_law(fired: tuple[Fired, ...]) -> Outcome | None:
+    """The refusal of the rules; sanctions outrank all others.
 
-
-def _by_law(refusal: Refusal, fired: tuple[Fired, ...]) -> Decision:
-    """Nobody is told "the law forbids it" on a guess: all low, and a person looks first."""
-    sure = [
-        one for one in fired if one.part.refusal is not None and one.part.confidence != "low"
-    ]
-    if refusal is Refusal.SANCTIONS or sure:
-        return Decision.REFUSED
-    return Decision.NEEDS_REVIEW
-
-
-def _evidence(tables: Tables, request: Request, today: str) -> tuple[Fired, ...]:
-    """The rules of the billing and the network country, where these are not the declared one."""
-    found: list[Fired] = []
-    for code, role in ((request.billing, Role.BILLING), (request.network, Role.NETWORK)):
-        if code is not None and code != request.country:
-            found.append(_read(tables, code, request.sector, today, role))
-    return tuple(found)
-
-
-def _why_nothing(tables: Tables, fired: tuple[Fired, ...], today: str) -> Refusal:
-    """A condition is missing, or the rules leave nothing whatever holds."""
-    could = tables.every_cluster
+    Nobody is told "the law forbids it" on a guess: where all are of low confidence, a person looks.
+    """
+    refuses = is_sure = False
     for one in fired:
-        could &= possible(tables, one.part, today)
-    return Refusal.CONDITION_REQUIRED if could else Refusal.RESIDENCY_CONFLICT
+        refusal = one.part.refusal
+        if refusal == SANCTIONS:
+            return Decision.REFUSED, Refusal.SANCTIONS
+        if refusal is not None:
+            refuses = True
+            is_sure = is_sure or one.part.confidence != "low"
+    if not refuses:
+        return None
+    return Decision.REFUSED if is_sure else Decision.NEEDS_REVIEW, Refusal.LOCALISATION
 
 
-def _emptied_by(stages: Stages) -> Refusal:
-    if not stages.evidence:
-        return Refusal.LOCATION_CONFLICT
-    if not stages.certification:
-        return Refusal.CERTIFICATION_UNAVAILABLE
-    if not stages.wishes:
-        return Refusal.REQUIREMENT_CONFLICT
-    return Refusal.NO_HOME_CLUSTER
+def _by_evidence(evidence: tuple[Fired, ...]) -> Outcome | None:
+    """A billing or network country under sanctions: a person looks."""
+    for one in evidence:
+        if one.part.refusal == SANCTIONS:
+            return Decision.NEEDS_REVIEW, Refusal.LOCATION_CONFLICT
+    return None
+
+
+def _lawful(tables: Tables, fired: tuple[Fired, ...], held: int) -> int:
+    mask = tables.every_cluster
+    for one in fired:
+        mask &= allowed(one.part, held)
+    return mask
+
+
+def _billed(evidence: tuple[Fired, ...], held: int) -> int:
+    """What the billing country opens; where it refuses, nothing: the two cannot be reconciled here."""
+    for one in evidence:
+        if one.role is Role.BILLING:
+            return 0 if one.part.refusal is not None else allowed(one.part, held)
+    return -1
+
+
+def _narrowed(
+    tables: Tables, request: Request, law: int, billed: int, home: int | None
+) -> Stages:
+    """The set after each step, each within the one before."""
+    left = billed
+    if request.certifications:
+        left &= certified(tables, request)
+    by_certificate = left
+    left &= ~request.exclude
+    if request.pin is not None:
+        left &= 1 << request.pin
+    by_wish = left
+    if request.strict:
+        left &= 0 if home is None else 1 << home
+    return Stages(law, billed, by_certificate, by_wish, left)
+
+
+def _emptied(tables: Tables, fired: tuple[Fired, ...], stages: Stages, today: str) -> Outcome:
+    """The step that took the last cluster away."""
+    if not stages.law:
+        could = tables.every_cluster
+        for one in fired:
+            could &= possible(tables, one.part, today)
+        kind = Refusal.CONDITION_REQUIRED if could else Refusal.RESIDENCY_CONFLICT
+    elif not stages.evidence:
+        return Decision.NEEDS_REVIEW, Refusal.LOCATION_CONFLICT
+    elif not stages.certification:
+        kind = Refusal.CERTIFICATION_UNAVAILABLE
+    elif not stages.wishes:
+        kind = Refusal.REQUIREMENT_CONFLICT
+    else:
+        kind = Refusal.NO_HOME_CLUSTER
+    return Decision.REFUSED, kind
 
 
 def _places(
@@ -242,27 +252,28 @@ def _places(
         places = measured or places
     if home is None or request.by_latency or not among >> home & 1 or places.order[0] == home:
         return places
-    return places._replace(order=(home, *[at for at in places.order if at != home]))
+    return Places((home, *[at for at in places.order if at != home]), places.rtt_ms, places.km)
 
 
-def _first_open(request: Request, found: _Found) -> Verdict:
-    """The first cluster in order that takes new spaces, or a place in the queue of the first."""
-    left, open_now = found.stages.strict, found.open_now
-    order = () if found.places is None else found.places.order
-    first = next(at for at in order if left >> at & 1)
-    chosen: int | None = first if open_now >> first & 1 else None
-    if chosen is None and _may_move(request, found.home, left):
-        chosen = next((at for at in order if left & open_now & 1 << at), None)
-    if chosen is None:
-        return Verdict(Decision.QUEUED, Refusal.NO_CAPACITY, first, *found)
-    return Verdict(Decision.ALLOWED, None, chosen, *found)
+def _first_open(
+    request: Request, left: int, home: int | None, order: tuple[int, ...], open_now: int
+) -> tuple[int, Outcome]:
+    """The first cluster in order that takes new spaces; or the first, and a place in its queue.
 
-
-def _may_move(request: Request, home: int | None, left: int) -> bool:
-    """Whether the next cluster may be tried: a home is given up only by the customer's word."""
+    A home is given up only by the customer's word.
+    """
+    first = _first(order, left)
+    if open_now >> first & 1:
+        return first, _ALLOWED
     has_home = home is not None and left >> home & 1
-    return not has_home or request.by_latency or (request.may_fall_back and not request.strict)
+    gives_up = request.by_latency or (request.may_fall_back and not request.strict)
+    if left & open_now and (gives_up or not has_home):
+        return _first(order, left & open_now), _ALLOWED
+    return first, (Decision.QUEUED, Refusal.NO_CAPACITY)
 
 
-def _no(decision: Decision, refusal: Refusal, found: _Found) -> Verdict:
-    return Verdict(decision, refusal, None, *found)
+def _first(order: tuple[int, ...], among: int) -> int:
+    for at in order:
+        if among >> at & 1:
+            return at
+    raise ValueError("no cluster is left to choose from")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from geo_router import rank
-from geo_router.model import Part, Places, Rule, Text
+from geo_router.model import Fired, Part, Places, Role, Rule, Text
 
 COMPILED = Path(__file__).parent / "compiled.json"
 
@@ -86,6 +86,8 @@ class Country:
     lon: float
     near: Places
     near_by_km: Places
+    fired: Mapping[str, Fired]
+    """By sector: the rule in its present text, as it fires for a customer established here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class Tables:
     claim: str
     sectors: tuple[str, ...]
     clusters: tuple[Cluster, ...]
+    every_cluster: int
+    """The mask of all clusters."""
     cluster_numbers: Mapping[str, int]
     """By id and by alias, lower case."""
     conditions: tuple[Condition, ...]
@@ -118,11 +122,6 @@ class Tables:
     model: rank.Model
     data_kinds: Mapping[str, str]
     flags: Mapping[str, tuple[str, tuple[str, ...]]]
-
-    @property
-    def every_cluster(self) -> int:
-        """The mask of all clusters."""
-        return (1 << len(self.clusters)) - 1
 
     def names(self, mask: int) -> list[str]:
         """The conditions of a mask, in the order of the file."""
@@ -156,6 +155,7 @@ def read(compiled: bytes) -> Tables:
         claim=raw["claim"],
         sectors=sectors,
         clusters=clusters,
+        every_cluster=(1 << len(clusters)) - 1,
         cluster_numbers={
             name: at for at, c in enumerate(clusters) for name in (c.id, *c.aliases)
         },
@@ -250,15 +250,19 @@ def _country(
     code: str, entry: list[Any], rules: tuple[Rule, ...], names: tuple[str, ...]
 ) -> Country:
     name, _, lat, lon, rtt_ms, km = entry
-    number: int = entry[1]
+    rule = rules[int(entry[1])]
     return Country(
         code=code,
         name=name,
-        rule=rules[number],
+        rule=rule,
         lat=lat,
         lon=lon,
         near=rank.sorted_places(names, rtt_ms, km, metric="rtt"),
         near_by_km=rank.sorted_places(names, rtt_ms, km, metric="distance"),
+        fired={
+            sector: Fired(rule, part, Role.ESTABLISHMENT, code)
+            for sector, part in rule.now.items()
+        },
     )
 
 
