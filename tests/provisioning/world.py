@@ -18,7 +18,6 @@ from provisioning.admit import FIRST_SEEN, Incoming, admit
 from provisioning.plans import PLANS
 from spaces import names
 from spaces.messages import Poke
-from spaces.model import Space
 from spaces.ports import Message, Ports, StackState
 from spaces.registry import Registry
 from spaces.saga.runner import advance
@@ -29,6 +28,7 @@ from tests.fakes import FakeArm, FakeBus, FakeClock, FakeEdge, Received, fake_po
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spaces.model import Space
     from spaces.ports import StackRequest
 
 GRACE_S = 90

@@ -1,0 +1,154 @@
+"""Where an operation goes after a step: the whole table, and its limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spaces.errors import ErrorKind
+from spaces.model import OpKind, OpStatus, Phase
+from spaces.saga.decide import (
+    Advance,
+    Again,
+    Decision,
+    Finish,
+    backoff_s,
+    decide,
+    look_again,
+    outcome_of,
+)
+from spaces.saga.outcomes import Done, Failed, Outcome, Plan, Retry, Step, Wait, Work
+from tests.builders import a_running
+from tests.fakes import START
+
+if TYPE_CHECKING:
+    from spaces.ports import Ports
+
+
+async def nothing(ports: Ports, work: Work) -> Outcome:
+    del ports, work
+    return Done()
+
+
+PLAN = Plan(
+    kind=OpKind.PROVISION,
+    queue="q",
+    steps=(
+        Step(name="reserve", act=nothing, undo=nothing, budget_s=60),
+        Step(name="deploy", act=nothing, undo=nothing, budget_s=60),
+        Step(name="activate", act=nothing, budget_s=60),
+    ),
+)
+IN_TIME = START + timedelta(seconds=10)
+LATE = START + timedelta(seconds=3600)
+
+
+def after(outcome: Outcome, **over: object) -> Decision:
+    now = over.pop("now", IN_TIME)
+    return decide(a_running(**over), outcome, plan=PLAN, now=now, floor_s=0.5)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_done_step_leads_to_the_next_with_a_fresh_budget() -> None:
+    decision = after(Done(facts={"a": "b"}), attempt=3)
+    assert isinstance(decision, Advance)
+    op = decision.op
+    assert (op.step, op.attempt, op.facts["a"]) == ("deploy", 1, "b")
+    assert op.step_deadline_at == IN_TIME + timedelta(seconds=60)
+
+
+def test_the_last_step_ends_the_operation() -> None:
+    decision = after(Done(), at=2)
+    assert isinstance(decision, Finish)
+    assert decision.status is OpStatus.SUCCEEDED
+
+
+def test_a_failed_step_is_undone_itself_first() -> None:
+    decision = after(Failed(reason="no"), at=1)
+    assert isinstance(decision, Advance)
+    assert (decision.op.phase, decision.op.step, decision.op.error) == (
+        Phase.UNDO,
+        "deploy",
+        "no",
+    )
+
+
+def test_the_way_back_skips_what_has_nothing_to_undo() -> None:
+    decision = after(Failed(reason="no"), at=2)
+    assert isinstance(decision, Advance)
+    assert decision.op.step == "deploy"
+
+
+def test_the_way_back_ends_failed_with_the_first_reason() -> None:
+    decision = after(Done(), at=0, phase=Phase.UNDO, error="no")
+    assert isinstance(decision, Finish)
+    assert (decision.status, decision.error) == (OpStatus.FAILED, "no")
+
+
+def test_what_cannot_be_undone_needs_an_operator() -> None:
+    decision = after(Failed(reason="stuck"), at=1, phase=Phase.UNDO, error="no")
+    assert isinstance(decision, Finish)
+    assert decision.status is OpStatus.NEEDS_OPERATOR
+
+
+@pytest.mark.parametrize(
+    "outcome", [Wait(delay_s=1), Retry(kind=ErrorKind.TRANSIENT, reason="busy")]
+)
+def test_a_step_past_its_budget_fails(outcome: Outcome) -> None:
+    decision = after(outcome, now=LATE)
+    assert isinstance(decision, Advance)
+    assert decision.op.phase is Phase.UNDO
+
+
+def test_a_retry_is_a_counted_attempt_within_the_same_budget() -> None:
+    decision = after(Retry(kind=ErrorKind.TRANSIENT, reason="busy"))
+    assert isinstance(decision, Advance)
+    assert (decision.op.attempt, decision.step_ended) == (2, False)
+    assert decision.op.step_deadline_at == a_running().step_deadline_at
+    assert decision.op.next_poke_at == IN_TIME + timedelta(seconds=5)
+
+
+@given(st.integers(min_value=1, max_value=10_000))
+def test_the_back_off_grows_and_is_bounded(attempt: int) -> None:
+    assert 5 <= backoff_s(attempt) <= backoff_s(attempt + 1) <= 900
+
+
+@given(
+    st.floats(min_value=0, max_value=1e6), st.floats(min_value=0.1, max_value=600), st.data()
+)
+def test_two_chains_of_looks_fall_on_the_same_ids(
+    offset: float, delay_s: float, data: st.DataObject
+) -> None:
+    now = START + timedelta(seconds=offset)
+    first = look_again(now, delay_s)
+    assert now < first.due_at <= now + timedelta(seconds=2 * delay_s + 0.001)
+    within = data.draw(st.floats(min_value=0, max_value=1))
+    later = now + (first.due_at - now - timedelta(seconds=delay_s)) * within
+    if later >= now:
+        assert look_again(later, delay_s).slot == first.slot or isinstance(first, Again)
+
+
+@pytest.mark.parametrize("kind", list(ErrorKind))
+def test_every_kind_of_error_is_tried_again_or_fails(kind: ErrorKind) -> None:
+    again = kind in {
+        ErrorKind.THROTTLED,
+        ErrorKind.TRANSIENT,
+        ErrorKind.CONFLICT,
+        ErrorKind.UNKNOWN,
+    }
+    assert isinstance(outcome_of(kind, "x"), Retry if again else Failed)
+
+
+def test_a_ticket_names_operation_phase_step_and_attempt() -> None:
+    op = a_running()
+    tickets = {
+        op.ticket,
+        replace(op, attempt=2).ticket,
+        replace(op, at=1).ticket,
+        replace(op, phase=Phase.UNDO).ticket,
+    }
+    assert len(tickets) == 4
