@@ -2,8 +2,9 @@
 
 import azure.functions as func
 import backups.triggers
-import console.triggers
 
+import console.triggers
+import console.web
 import geo_router.triggers
 import provisioning.triggers
 
@@ -12,3 +13,4 @@ app.register_functions(provisioning.triggers.blueprint)
 app.register_functions(backups.triggers.blueprint)
 app.register_functions(geo_router.triggers.blueprint)
 app.register_functions(console.triggers.blueprint)
+app.register_functions(console.web.blueprint)
