@@ -286,11 +286,9 @@ async def _form(request: web.Request) -> web.Response:
         if table == "documents":
             await _stored_document(request)
         elif table == "devices":
-            fields = dict(await request.post())
-            await database.add_device(inputs.converted(fields, inputs.NewDevice))
+            await database.add_device(await inputs.form_of(request, inputs.NewDevice))
         else:
-            fields = dict(await request.post())
-            await database.add_reading(inputs.converted(fields, inputs.NewReading))
+            await database.add_reading(await inputs.form_of(request, inputs.NewReading))
     except ProblemError as problem:
         if problem.status >= 500:
             raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from local.space_app.problems import ProblemError
 
@@ -19,6 +20,9 @@ JSON_BYTES = 64 * 1024
 DOCUMENT_BYTES = 25 * 2**20
 _ENVELOPE_BYTES = 16 * 1024  # boundaries and headers of a multipart body
 _CHUNK_BYTES = 64 * 1024
+
+# All that aiohttp's reader of multipart bodies raises on input it does not understand.
+_MALFORMED = (ValueError, AssertionError, aiohttp.ClientError, HttpProcessingError)
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Short = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
@@ -66,7 +70,7 @@ class Upload:
                 raise _bad_multipart("The body ends in the middle of the file.")
             if not data and await self._reader.next() is not None:
                 raise _bad_multipart("The body has more parts than the one named `file`.")
-        except (ValueError, aiohttp.ClientError, AssertionError) as error:
+        except _MALFORMED as error:
             raise _bad_multipart("The body is not well-formed multipart/form-data.") from error
         return data
 
@@ -84,6 +88,15 @@ async def decoded[T](request: web.Request, kind: type[T]) -> T:
         raise invalid(error) from error
     except UnicodeError as error:
         raise ProblemError(400, "Invalid input", "The body is not UTF-8.") from error
+
+
+async def form_of[T](request: web.Request, kind: type[T]) -> T:
+    """The fields of a form as `kind`."""
+    try:
+        fields = dict(await request.post())
+    except _MALFORMED as error:
+        raise ProblemError(400, "Invalid input", "The body is not a form.") from error
+    return converted(fields, kind)
 
 
 def converted[T](fields: dict[str, Any], kind: type[T]) -> T:
@@ -134,7 +147,7 @@ async def upload(request: web.Request) -> Upload:
     try:
         reader = await request.multipart()
         part = await reader.next()
-    except (ValueError, aiohttp.ClientError, AssertionError) as error:
+    except _MALFORMED as error:
         raise _bad_multipart("The body is not well-formed multipart/form-data.") from error
     if not isinstance(part, aiohttp.BodyPartReader) or part.name != "file":
         raise _bad_multipart("The body has to begin with the part named `file`.")
