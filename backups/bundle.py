@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spaces.ports import Clock, Ids, Keys
 
 RUN_CHARS = 20
+CONTENTS = "contents"
 
 
 class BundleEngine:
@@ -63,7 +64,7 @@ class BundleEngine:
                 attachments=stored,
                 settings=settings,
             )
-            draft = objects.begin(f"{prefix}contents")
+            draft = objects.begin(prefix + CONTENTS)
             draft.write(msgspec.json.encode(contents))
             ref = await objects.store(draft)
         return Captured(contents=ref, completed_at=self._clock.now())
@@ -122,6 +123,19 @@ class BundleEngine:
                 remedy="See: kpax backup list.",
             )
         return await self._read(store, name, await keyring.existing(self._keys, store))
+
+    async def look(self, store: Store, manifest: Manifest) -> None:
+        """Return when every object of the backup is there in its size."""
+        prefix = manifest.contents.name.removesuffix(CONTENTS)
+        there = {
+            info.name: info.size
+            async for info in store.blobs.list(store.container, prefix=prefix)
+        }
+        for ref in manifest.objects:
+            if ref.name not in there:
+                raise damaged(ref.name, "it is missing")
+            if there[ref.name] != ref.size_bytes:
+                raise damaged(ref.name, f"{there[ref.name]} bytes, not {ref.size_bytes}")
 
     async def gaps(self, store: Store, manifest: Manifest, *, now: dt.datetime) -> list[str]:
         """Names of manifests before this one that are missing or changed although not expired."""

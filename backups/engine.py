@@ -93,6 +93,10 @@ class Engine(Protocol):
         """The manifest of a backup. Raises `NotFoundError`, `DamagedError`."""
         ...
 
+    async def look(self, store: Store, manifest: Manifest) -> None:
+        """Return when every object of the backup is there in its size; reads none of them."""
+        ...
+
     async def gaps(self, store: Store, manifest: Manifest, *, now: datetime) -> list[str]:
         """Names of manifests before this one that are missing or changed although not expired."""
         ...

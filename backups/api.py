@@ -1,0 +1,255 @@
+"""What the HTTP endpoints of backups and restores do, and the bodies they answer.
+
+A request names a space by id or name. Starting is idempotent by the caller's key: a second
+request under it finds the operation of the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backups import catalogue, run
+from backups.restore import found
+from spaces import names
+from spaces.errors import ConflictError, LostRaceError, NotFoundError, UnknownError
+from spaces.lifecycle import may_start
+from spaces.model import BackupId, OpKind
+from spaces.registry import Registry
+from spaces.saga.begin import Cause, begin
+from spaces.views import OperationView, operation_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backups.catalogue import BackupRow
+    from backups.places import Places
+    from spaces.model import Facts, Space
+    from spaces.ports import Ports
+    from spaces.registry import Loaded
+    from spaces.saga.outcomes import Plan, Plans
+
+    type _Params = Callable[[Space], Facts]
+
+LATEST = "latest"
+SOURCE = "api"
+RACES = 5
+
+
+class BackupView(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup; `state` is completed, verified or failed, times are null until they are known."""
+
+    backup_id: str
+    operation_id: str
+    state: str
+    completed_at: datetime | None
+    verified_at: datetime | None
+    expires_at: datetime | None
+    bytes_stored: int
+    tables: int
+    rows: int
+    attachments: int
+    attachment_bytes: int
+
+
+class BackupList(msgspec.Struct, frozen=True, kw_only=True):
+    """The backups of a space, newest first."""
+
+    items: list[BackupView]
+
+
+class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to restore: a backup's id, or `latest`. A dry run does nothing and tells the plan."""
+
+    backup_id: str = LATEST
+    dry_run: bool = False
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """A database and a container."""
+
+    database: str
+    container: str
+
+
+class RestorePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore would do: which backup, what it replaces, how much it reads."""
+
+    dry_run: bool
+    space_id: str
+    name: str
+    backup: BackupView
+    replaces: Pair
+    replaced_by: Pair
+    bytes_to_read: int
+    old_data_kept_days: int
+    damaged_before: list[str]
+
+
+async def backups_of(ports: Ports, space: Space) -> list[BackupRow]:
+    """All backups of a space, newest first, the failed ones too."""
+    published = await catalogue.rows(ports.tables, space.space_id)
+    operations = await Registry(ports.tables).operations(space.space_id)
+    return catalogue.listed(published, operations)
+
+
+async def listing(ports: Ports, space_name: str) -> BackupList:
+    """The body of GET /spaces/{id}/backups."""
+    loaded = await Registry(ports.tables).find(space_name)
+    return BackupList(items=[_view(row) for row in await backups_of(ports, loaded.space)])
+
+
+async def one(ports: Ports, space_name: str, backup_id: str) -> BackupView:
+    """The body of GET /spaces/{id}/backups/{backup_id}; `latest` is the newest good one."""
+    loaded = await Registry(ports.tables).find(space_name)
+    rows = await backups_of(ports, loaded.space)
+    if backup_id == LATEST:
+        newest = catalogue.newest_good(rows)
+        rows = [newest] if newest is not None else []
+        backup_id = newest.backup_id if newest is not None else LATEST
+    for row in rows:
+        if row.backup_id == backup_id:
+            return _view(row)
+    raise _no_backup(loaded.space, backup_id)
+
+
+async def start_backup(
+    ports: Ports, plans: Plans, space_name: str, *, caller: str, key: str
+) -> OperationView:
+    """Start a backup now; a running operation refuses it (409 `operation-running`)."""
+
+    def params(space: Space) -> Facts:
+        return {"backup_id": run.new_backup_id(space, ports.clock.now())}
+
+    plan = plans[OpKind.BACKUP]
+    return await _started(ports, plan, space_name, caller=caller, key=key, params=params)
+
+
+async def start_restore(
+    ports: Ports, plans: Plans, space_name: str, backup_id: str, *, caller: str, key: str
+) -> OperationView:
+    """Start a restore; `latest` is settled now, so that the operation says which one it is."""
+    loaded = await Registry(ports.tables).find(space_name)
+    chosen = await _chosen(ports, loaded.space, backup_id)
+    return await _started(
+        ports,
+        plans[OpKind.RESTORE],
+        space_name,
+        caller=caller,
+        key=key,
+        params=lambda _: {"backup_id": chosen},
+    )
+
+
+async def planned(ports: Ports, places: Places, space_name: str, backup_id: str) -> RestorePlan:
+    """What a restore would do now. Reads the manifest and looks for its objects; does nothing."""
+    loaded = await Registry(ports.tables).find(space_name)
+    space = loaded.space
+    may_start(space, OpKind.RESTORE)
+    chosen = await _chosen(ports, space, backup_id)
+    engine, store = places.engine(ports), places.store(ports, space)
+    manifest = await found(engine, store, BackupId(chosen))
+    rows = await catalogue.rows(ports.tables, space.space_id)
+    known = next((row for row in rows if row.backup_id == chosen), None)
+    return RestorePlan(
+        dry_run=True,
+        space_id=space.space_id,
+        name=space.name,
+        backup=_view(known or catalogue.row_of(manifest)),
+        replaces=Pair(database=space.database, container=space.container),
+        replaced_by=Pair(
+            database=names.restored_database(space.op_seq + 1),
+            container=names.restored_container(space.op_seq + 1),
+        ),
+        bytes_to_read=manifest.bytes_stored,
+        old_data_kept_days=catalogue.KEPT_DAYS,
+        damaged_before=await engine.gaps(store, manifest, now=ports.clock.now()),
+    )
+
+
+async def _started(
+    ports: Ports, plan: Plan, space_name: str, *, caller: str, key: str, params: _Params
+) -> OperationView:
+    registry = Registry(ports.tables)
+    cause_id = hashlib.sha256(f"{caller}\n{plan.kind}\n{key}".encode()).hexdigest()
+    for _ in range(RACES):
+        loaded = await registry.find(space_name)
+        earlier = await _earlier(registry, loaded, cause_id)
+        if earlier is not None:
+            return earlier
+        cause = Cause(
+            actor=caller,
+            source=SOURCE,
+            cause_id=cause_id,
+            params={**params(loaded.space), "cause": cause_id},
+        )
+        try:
+            op = await begin(ports, loaded, plan, cause)
+        except (LostRaceError, ConflictError):
+            continue
+        return await _shown(registry, loaded.space.space_id, op.op_id)
+    raise UnknownError(
+        "the space changes faster than an operation can be started",
+        where=f"space {space_name}",
+        remedy="Try again.",
+    )
+
+
+async def _earlier(registry: Registry, loaded: Loaded, cause_id: str) -> OperationView | None:
+    """The operation that an earlier request under the same key started."""
+    space_id = loaded.space.space_id
+    if not await registry.has_seen(space_id, SOURCE, cause_id):
+        return None
+    for op in await registry.operations(space_id):
+        if op.params.get("cause") == cause_id:
+            return await _shown(registry, space_id, op.op_id)
+    return None
+
+
+async def _shown(registry: Registry, space_id: str, op_id: str) -> OperationView:
+    told = await registry.operation(space_id, op_id)
+    if told is None:
+        raise NotFoundError(f"no operation {op_id}", remedy="See: kpax op list.")
+    row, steps = told
+    loaded = await registry.require(space_id)
+    return operation_view(row, steps, loaded.space.op)
+
+
+async def _chosen(ports: Ports, space: Space, backup_id: str) -> str:
+    rows = await catalogue.rows(ports.tables, space.space_id)
+    if backup_id != LATEST:
+        if backup_id not in {row.backup_id for row in rows}:
+            raise _no_backup(space, backup_id)
+        return backup_id
+    newest = catalogue.newest_good(rows)
+    if newest is None:
+        raise _no_backup(space, backup_id)
+    return newest.backup_id
+
+
+def _no_backup(space: Space, backup_id: str) -> NotFoundError:
+    what = "no backup yet" if backup_id == LATEST else f"no backup {backup_id[:64]}"
+    return NotFoundError(
+        f"there is {what}",
+        where=f"space {space.space_id} · {space.name}",
+        remedy=f"See: kpax backup list {space.name}.",
+    )
+
+
+def _view(row: BackupRow) -> BackupView:
+    return BackupView(
+        backup_id=row.backup_id,
+        operation_id=row.operation_id,
+        state=row.state,
+        completed_at=row.completed_at,
+        verified_at=row.verified_at,
+        expires_at=row.expires_at,
+        bytes_stored=row.bytes_stored,
+        tables=row.tables,
+        rows=row.rows,
+        attachments=row.attachments,
+        attachment_bytes=row.attachment_bytes,
+    )

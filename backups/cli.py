@@ -1,0 +1,177 @@
+"""`kpax backup` and `kpax restore`: back a space up, look at its backups, bring one back."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+from urllib.parse import quote
+
+import typer
+
+from spaces.cli import Json, emit, failing, say, stop, table
+from spaces.client import Body, Client, connect, exit_of, space_path, wait_for_operation
+from spaces.errors import Exit, NotFoundError
+
+backup_app = typer.Typer(no_args_is_help=True, help="Back up a space, list its backups.")
+
+SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="Id or name of a space.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for the end; the exit code says how it was.")
+]
+Timeout = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait; exit code 4 when they are over.")
+]
+
+
+@backup_app.command("run")
+def run(
+    space: SpaceName, wait: Wait = False, timeout: Timeout = 600, as_json: Json = False
+) -> None:
+    """Back a space up now.
+
+    Example: kpax backup run acme --wait
+    """
+    with failing(as_json=as_json):
+        client = connect()
+        operation = client.post(space_path(space, "backups"), {})
+        if not wait:
+            emit(operation, as_json=as_json, text=_started(operation))
+            return
+        ended = _ended(client, operation, timeout, as_json=as_json)
+        backup = _backup_of(client, space, ended)
+        emit(backup, as_json=as_json, text=_fields(backup))
+        _finish(ended)
+
+
+@backup_app.command("list")
+def list_backups(space: SpaceName, as_json: Json = False) -> None:
+    """List the backups of a space, newest first, failed ones too.
+
+    Example: kpax backup list acme
+    """
+    with failing(as_json=as_json):
+        body = connect().get(space_path(space, "backups"))
+        columns = ("backup_id", "state", "completed_at", "verified_at", "bytes_stored")
+        rows = [[one[column] for column in columns] for one in _items(body)]
+        headers = ("backup", "state", "completed", "verified", "bytes")
+        emit(body, as_json=as_json, text=table(headers, rows))
+
+
+@backup_app.command("show")
+def show(
+    space: SpaceName,
+    backup_id: Annotated[str, typer.Argument(help="Id of a backup, or latest.")] = "latest",
+    as_json: Json = False,
+) -> None:
+    """Show a backup: state, times, what it holds.
+
+    Example: kpax backup show acme latest
+    """
+    with failing(as_json=as_json):
+        path = space_path(space, "backups", quote(backup_id, safe=""))
+        body = connect().get(path)
+        emit(body, as_json=as_json, text=_fields(body))
+
+
+def restore(
+    space: SpaceName,
+    at: Annotated[str, typer.Option(help="Id of a backup, or latest.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be done; do nothing.")
+    ] = False,
+    wait: Wait = False,
+    timeout: Timeout = 600,
+    as_json: Json = False,
+) -> None:
+    """Restore a space from a backup: database, attachments and settings of that moment.
+
+    The new data is built and proved beside the old, then switched to. What it replaces is kept
+    for seven days, so no confirmation is asked.
+
+    Example: kpax restore acme --at latest --wait
+    """
+    with failing(as_json=as_json):
+        client = connect()
+        asked = {"backup_id": at, "dry_run": dry_run}
+        body = client.post(space_path(space, "restores"), asked)
+        if dry_run:
+            emit(body, as_json=as_json, text=_plan(body))
+            return
+        if not wait:
+            emit(body, as_json=as_json, text=_started(body))
+            return
+        ended = _ended(client, body, timeout, as_json=as_json)
+        emit(ended, as_json=as_json, text=_line(ended))
+        _finish(ended)
+
+
+def _ended(client: Client, operation: Body, timeout_s: float, *, as_json: bool) -> Body:
+    """The ended operation, its progress told on stderr; exit code 4 when time is over first."""
+    op_id = str(operation["operation_id"])
+    ended = wait_for_operation(client, op_id, timeout_s=timeout_s, progress=_progress)
+    if ended is None:
+        say(f"Not done after {timeout_s:g} s; it goes on. Look: kpax op show {op_id}")
+        current = client.get(f"/operations/{quote(op_id, safe='')}")
+        emit(current, as_json=as_json, text=_line(current))
+        stop(Exit.QUEUED)
+    return ended
+
+
+def _finish(ended: Body) -> None:
+    """End with the exit code of the operation."""
+    code = exit_of(ended)
+    if code is not Exit.DONE:
+        say(f"Error: {ended.get('error')}")
+        stop(code)
+
+
+def _backup_of(client: Client, space: str, operation: Body) -> Body:
+    body = client.get(space_path(space, "backups"))
+    for one in _items(body):
+        if one["operation_id"] == operation["operation_id"]:
+            return one
+    raise NotFoundError(
+        f"operation {operation['operation_id']} left no backup",
+        remedy=f"See: kpax op show {operation['operation_id']}.",
+    )
+
+
+def _progress(operation: Body) -> None:
+    steps = cast("list[Body]", operation["steps"])
+    at = next((step for step in steps if step["status"] == "running"), None)
+    told = f"{operation['kind']} {operation['status']}"
+    if at is not None:
+        told += f" · {at['name']}" + (f" · {at['detail']}" if at["detail"] else "")
+    say(told)
+
+
+def _started(operation: Body) -> str:
+    op_id = operation["operation_id"]
+    return f"Started {operation['kind']} {op_id}. Watch it: kpax op show {op_id}"
+
+
+def _line(operation: Body) -> str:
+    return f"{operation['operation_id']}  {operation['kind']}: {operation['status']}"
+
+
+def _plan(body: Body) -> str:
+    backup = cast("Body", body["backup"])
+    old, new = cast("Body", body["replaces"]), cast("Body", body["replaced_by"])
+    rows = [
+        ("space", f"{body['name']} ({body['space_id']})"),
+        ("backup", f"{backup['backup_id']}, {backup['state']}, of {backup['completed_at']}"),
+        ("holds", f"{backup['rows']} rows, {backup['attachments']} attachments"),
+        ("to read", f"{body['bytes_to_read']} bytes"),
+        ("replaces", f"database {old['database']}, container {old['container']}"),
+        ("by", f"database {new['database']}, container {new['container']}"),
+        ("old data kept", f"{body['old_data_kept_days']} days"),
+        ("damaged before", body["damaged_before"]),
+    ]
+    return "Nothing was done.\n" + table(("what", "would be"), rows)
+
+
+def _fields(body: Body) -> str:
+    return table(("field", "value"), list(body.items()))
+
+
+def _items(body: Body) -> list[Body]:
+    return cast("list[Body]", body["items"])
