@@ -164,6 +164,7 @@ def error_of(document: Body, status: int) -> KpaxError:
         )
     standard = {"type", "title", "status", "detail", "errors", "instance"}
     kind = kinds.get(status, RefusedError if status < 500 else KpaxError)
+    kind = {error.slug: error for error in (DamagedError, WrongKeyError)}.get(slug, kind)
     return kind(
         what,
         remedy=str(document.get("detail", "")),
