@@ -71,4 +71,4 @@ def _processes(service: Service) -> list[dict[str, Any]]:
 
 def _space(record: Record) -> str | None:
     tags = record.body.get("tags") or {}
-    return tags.get("kx-space-id")
+    return tags.get("kpax-space")

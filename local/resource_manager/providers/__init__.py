@@ -39,6 +39,7 @@ PROVIDERS: dict[str, Provider] = {
         front_door.Profiles(),
         front_door.Endpoints(),
         front_door.CustomDomains(),
+        front_door.ProfileSecrets(),
         front_door.OriginGroups(),
         front_door.Origins(),
         front_door.Routes(),

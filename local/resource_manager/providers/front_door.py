@@ -97,6 +97,15 @@ class OriginGroups(Recorded):
     routing = True
 
 
+class ProfileSecrets(Recorded):
+    """`Microsoft.Cdn/profiles/secrets`."""
+
+    type = "Microsoft.Cdn/profiles/secrets"
+    location = "none"
+    tracked = False
+    summary = "recorded; the local front door has no TLS"
+
+
 class Origins(Recorded):
     """`Microsoft.Cdn/profiles/originGroups/origins`."""
 

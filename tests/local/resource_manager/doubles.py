@@ -1,0 +1,207 @@
+"""Parts of the cloud that only remember: for tests of what the Resource Manager itself does.
+
+`python doubles.py HOME` serves a Resource Manager made of them until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from local.compute import Instance, ScaleSet
+from local.home import Home
+from local.resource_manager.cloud import Cloud
+from local.resource_manager.server import Server
+from local.resource_manager.service import Service
+from local.resource_manager.store import Store
+from local.serving import run_part
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from local.front_door.routes import Route
+
+
+@dataclass
+class FakeServer:
+    name: str
+    port: int
+    host: str = "127.0.0.1"
+    pid: int | None = 1000
+    running: bool = True
+
+
+@dataclass
+class FakeDatabases:
+    servers: dict[str, FakeServer] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=dict)
+    ensured: int = 0
+
+    async def ensure(self, name: str, *, admin_user: str, admin_password: str) -> FakeServer:
+        del admin_user
+        self.ensured += 1
+        self.passwords[name] = admin_password
+        server = self.servers.setdefault(name, FakeServer(name, 20_000 + len(self.servers)))
+        server.running, server.pid = True, 1000
+        return server
+
+    async def stop(self, name: str) -> None:
+        if name in self.servers:
+            self.servers[name].running = False
+            self.servers[name].pid = None
+
+    async def delete(self, name: str) -> None:
+        self.servers.pop(name, None)
+
+    def get(self, name: str) -> FakeServer | None:
+        return self.servers.get(name)
+
+
+@dataclass
+class FakeAccount:
+    name: str
+    key: str = "a2V5"
+
+    @property
+    def blob_endpoint(self) -> str:
+        return f"http://127.0.0.1:1/{self.name}"
+
+    @property
+    def table_endpoint(self) -> str:
+        return f"http://127.0.0.1:2/{self.name}"
+
+
+@dataclass
+class FakeAccounts:
+    accounts: dict[str, FakeAccount] = field(default_factory=dict)
+
+    async def ensure(self, name: str) -> FakeAccount:
+        return self.accounts.setdefault(name, FakeAccount(name))
+
+    async def remove(self, name: str) -> None:
+        self.accounts.pop(name, None)
+
+    def get(self, name: str) -> FakeAccount | None:
+        return self.accounts.get(name)
+
+
+@dataclass
+class FakeContainers:
+    containers: set[tuple[str, str]] = field(default_factory=set)
+
+    async def ensure(self, account: str, name: str) -> None:
+        self.containers.add((account, name))
+
+    async def remove(self, account: str, name: str) -> None:
+        self.containers.discard((account, name))
+
+
+@dataclass
+class FakeVault:
+    name: str
+
+    @property
+    def uri(self) -> str:
+        return f"https://127.0.0.1/{self.name}/"
+
+
+@dataclass
+class FakeVaults:
+    vaults: dict[str, FakeVault] = field(default_factory=dict)
+
+    async def ensure(self, name: str) -> FakeVault:
+        return self.vaults.setdefault(name, FakeVault(name))
+
+    async def remove(self, name: str) -> None:
+        self.vaults.pop(name, None)
+
+    def get(self, name: str) -> FakeVault | None:
+        return self.vaults.get(name)
+
+    def token(self, name: str) -> str:
+        return f"reads-{name}"
+
+
+@dataclass
+class FakeVaultData:
+    secrets: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    keys: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    async def set_secret(self, vault: str, name: str, value: str) -> dict[str, Any]:
+        versions = self.secrets.setdefault((vault, name), [])
+        versions.append(value)
+        return {"id": f"https://127.0.0.1/{vault}/secrets/{name}/{len(versions)}"}
+
+    async def ensure_key(self, vault: str, name: str, kind: dict[str, Any]) -> dict[str, Any]:
+        self.keys.setdefault((vault, name), kind)
+        return {"kid": f"https://127.0.0.1/{vault}/keys/{name}/1"}
+
+
+@dataclass
+class FakeCompute:
+    sets: dict[str, ScaleSet] = field(default_factory=dict)
+    history: list[ScaleSet] = field(default_factory=list)
+    recovered: int = 0
+
+    async def ensure(self, scale_set: ScaleSet) -> list[Instance]:
+        self.sets[scale_set.name] = scale_set
+        self.history.append(scale_set)
+        return self.instances(scale_set.name)
+
+    async def delete(self, name: str) -> None:
+        self.sets.pop(name, None)
+
+    def instances(self, name: str) -> list[Instance]:
+        found = self.sets.get(name)
+        if found is None:
+            return []
+        return [
+            Instance(
+                id=one,
+                scale_set=name,
+                zone=found.zone(one),
+                address=f"127.0.0.1:{30_000 + number}",
+                pid=2000 + number,
+                healthy=True,
+                memory_limit_mib=found.memory_mib,
+                cpu_limit=found.cpus,
+                mechanism="none",
+            )
+            for number, one in enumerate(found.ids())
+        ]
+
+    async def recover(self) -> None:
+        self.recovered += 1
+
+    async def close(self) -> None:
+        return
+
+
+@dataclass
+class FakeRoutes:
+    table: tuple[Route, ...] = ()
+
+    def replace(self, routes: Sequence[Route]) -> None:
+        self.table = tuple(routes)
+
+
+def a_cloud(home: Home) -> Cloud:
+    """A cloud of doubles on a real store."""
+    return Cloud(
+        home=home,
+        store=Store(home.path("resource_manager", "state.sqlite")),
+        databases=FakeDatabases(),
+        accounts=FakeAccounts(),
+        containers=FakeContainers(),
+        vaults=FakeVaults(),
+        vault_data=FakeVaultData(),
+        compute=FakeCompute(),
+        routes=FakeRoutes(),
+    )
+
+
+if __name__ == "__main__":
+    _home = Home.open(sys.argv[1])
+    run_part("resource_manager", lambda: Server(_home, Service(a_cloud(_home))))
