@@ -70,7 +70,8 @@ async def bring_up(home: Home, progress: Progress) -> None:
             await _start_all(home, missing, started, progress)
             await _furnish(home, progress)
         except BaseException:
-            _stop_all(home, [part for part in PARTS if part.name in started], started)
+            # Spaces that ran before a single part was restarted go on running.
+            _stop_in_turns(home, progress, started, spaces=len(started) == len(PARTS))
             raise
 
 
@@ -82,14 +83,7 @@ def take_down(home: Home, progress: Progress) -> bool:
     with _alone(home, progress):
         found = {part.name: identity for part in PARTS if (identity := running(home, part))}
         ran = bool(processes.marked(home))
-        for turn in sorted({part.stops for part in PARTS}):
-            now = [part for part in PARTS if part.stops == turn]
-            progress.waiting([one.name for one in now if one.name in found])
-            if "resource_manager" in {one.name for one in now} & found.keys():
-                _tell_resource_manager(home, "stop")
-            _stop_all(home, now, found)
-            if turn == 1:
-                _end_spaces(home)
+        _stop_in_turns(home, progress, found, spaces=True)
         for one in PARTS:
             forget(home, one)
     return ran
@@ -232,6 +226,20 @@ def _end_leftovers(home: Home, missing: Sequence[Part]) -> None:
 # -- stopping ------------------------------------------------------------------------------------
 
 
+def _stop_in_turns(
+    home: Home, progress: Progress, found: dict[str, Identity], *, spaces: bool
+) -> None:
+    """Stop these parts in the order of `Part.stops`; `spaces`: databases and instances too."""
+    for turn in sorted({part.stops for part in PARTS}):
+        now = [part for part in PARTS if part.stops == turn and part.name in found]
+        progress.waiting([one.name for one in now])
+        if spaces and any(one.name == "resource_manager" for one in now):
+            _tell_resource_manager(home, "stop")
+        _stop_all(home, now, found)
+        if spaces and turn == 1:
+            _end_spaces(home)
+
+
 def _stop_all(home: Home, parts: Sequence[Part], found: dict[str, Identity]) -> None:
     def stop(one: Part) -> None:
         if one.is_azurite:
@@ -240,7 +248,7 @@ def _stop_all(home: Home, parts: Sequence[Part], found: dict[str, Identity]) -> 
             processes.end(found[one.name], grace_s=one.grace_s)
         forget(home, one)
 
-    _at_once([lambda one=one: stop(one) for one in parts if one.name in found])
+    _at_once([lambda one=one: stop(one) for one in parts])
 
 
 def _end_spaces(home: Home) -> None:
