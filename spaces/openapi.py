@@ -40,7 +40,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     ordered = sorted(operations, key=lambda one: (one.path, one.method))
     types = [one.response for one in ordered]
     types += [one.body for one in ordered if one.body is not None]
-    _, components = msgspec.json.schema_components([*types, Problem], ref_template=REF)
+    _, components = _components([*types, Problem])
     paths: dict[str, dict[str, Any]] = {}
     for one in ordered:
         paths.setdefault(f"/{PREFIX}{one.path}", {})[one.method.lower()] = _operation(one)
@@ -118,5 +118,16 @@ def _problems(one: Operation) -> str:
 
 
 def _schema(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a type, or what msgspec takes for one
-    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REF)
+    (schema,), _ = _components([kind])
     return schema
+
+
+def _components(types: Sequence[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    return msgspec.json.schema_components(types, ref_template=REF, schema_hook=_anything)
+
+
+def _anything(kind: type) -> dict[str, Any]:
+    """The schema of a value that we pass on as it is."""
+    if kind is object:
+        return {"description": "Any JSON value."}
+    raise TypeError(f"no schema for {kind}")
