@@ -24,7 +24,7 @@ class Part(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Let go of everything."""
+        """Let go of everything, also after a `start` that failed half way."""
         ...
 
 
@@ -51,9 +51,9 @@ async def _serve(name: str, make: Callable[[], Part]) -> None:
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, ended.set)
     part = make()
-    await part.start()
-    log.info("%s.serving", name)
     try:
+        await part.start()
+        log.info("%s.serving", name)
         await ended.wait()
     finally:
         await part.stop()

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 # All an instance inherits: what is in our environment is not its business.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 _ANSWER_S = 30.0
+# glibc's allocator: few arenas, and memory of a passed load goes back to the kernel.
+_GIVES_BACK = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+}
 
 
 class NurseryError(Exception):
@@ -90,7 +96,7 @@ class Nursery:
                 "KPAX_HOME": str(self._home.root),
                 MARKER: str(self._home.root),
                 NAME: "space_process",
-                "MALLOC_ARENA_MAX": "2",
+                **_GIVES_BACK,
             }
             handle = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:

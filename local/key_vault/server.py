@@ -77,32 +77,49 @@ class KeyVaultServer:
         self._store.close()
 
     async def refresh(self) -> None:
-        """Make the listening ports and the content match the registrations."""
+        """Make the listening ports and the content match the registrations.
+
+        Raises:
+            OSError: a vault's port is taken; the other vaults are served all the same.
+        """
         async with self._refreshing:
-            self._seen = self._file_version()
+            seen = self._file_version()
             wanted = {vault.id: vault for vault in self._vaults.all().values()}
             for gone in set(self._served) - set(wanted):
                 vault, site = self._served.pop(gone)
                 del self._by_port[vault.port]
                 await site.stop()
+            failed = None
             for vault in wanted.values():
                 if vault.id not in self._served:
-                    site = web.TCPSite(
-                        self._runner, "127.0.0.1", vault.port, ssl_context=self._tls
-                    )
-                    self._by_port[vault.port] = vault
-                    await site.start()
-                    self._served[vault.id] = (vault, site)
+                    try:
+                        await self._serve(vault)
+                    except OSError as error:
+                        failed = error
             self._store.keep_only(wanted)
+            if failed:
+                raise failed
+            self._seen = seen
+
+    async def _serve(self, vault: Vault) -> None:
+        site = web.TCPSite(self._runner, "127.0.0.1", vault.port, ssl_context=self._tls)
+        self._by_port[vault.port] = vault
+        await site.start()
+        self._served[vault.id] = (vault, site)
 
     async def _follow(self) -> None:
+        said = ""
         while True:
             await asyncio.sleep(_LOOK_AGAIN_S)
             if self._file_version() != self._seen:
                 try:
                     await self.refresh()
-                except OSError as error:  # a new vault's port was taken since it was chosen
-                    log.error("vault.not_served", extra={"reason": str(error)})  # noqa: TRY400 — the reason says it all
+                except (
+                    OSError
+                ) as error:  # taken since it was chosen: tried again until it works
+                    if str(error) != said:
+                        said = str(error)
+                        log.error("vault.not_served %s", said)  # noqa: TRY400 — the reason says it all
 
     def _file_version(self) -> tuple[int, int] | None:
         try:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from local.errors import StackError
 from local.home import replace_text
 
 if TYPE_CHECKING:
@@ -50,7 +51,11 @@ class Vaults:
         self._file = home.path("key_vault", "vaults.json")
 
     async def ensure(self, name: str) -> Vault:
-        """Register a vault unless it is; it answers on return if the server runs."""
+        """Register a vault unless it is; it answers on return if the server runs.
+
+        Raises:
+            StackError: the server cannot serve it.
+        """
         return (await self.ensure_all([name]))[name]
 
     async def ensure_all(self, names: Iterable[str]) -> dict[str, Vault]:
@@ -110,7 +115,8 @@ class Vaults:
         async with aiohttp.ClientSession(timeout=timeout) as session:
             try:
                 async with session.post(url, headers=headers) as answer:
-                    answer.raise_for_status()
+                    if answer.status != 200:
+                        raise StackError(f"A vault is not served: {await answer.text()}")
             except aiohttp.ClientConnectorError:
                 return  # no server runs: it reads the file when it starts
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _CONNECT_S = 5.0
 _COMMAND_S = 15.0
 _HEALTH_S = 1.0
+_IDLE_S = 20.0
 _BATCH = 500
 _MIGRATION_LOCK = 0x6B_70_61_78  # "kpax"
 
@@ -93,6 +94,7 @@ class Database:
             max_size=4,
             timeout=_CONNECT_S,
             command_timeout=_COMMAND_S,
+            max_inactive_connection_lifetime=_IDLE_S,  # each costs the server 2 MiB
             server_settings={"application_name": "kpax-space"},
         )
         database = cls(pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import stat
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from azure.core.exceptions import (
 from azure.keyvault.keys.aio import KeyClient
 from azure.keyvault.secrets.aio import SecretClient
 
+from local.errors import StackError
 from local.home import Home
 from local.key_vault.ca import ca_file, server_context
 from local.key_vault.vaults import Vaults
@@ -211,3 +213,19 @@ def test_the_authority_is_made_once_and_its_key_is_private(tmp_path: Path) -> No
     assert ca_file(home).read_bytes() == first
     for name in ("ca.key", "server.pem"):
         assert stat.S_IMODE(home.path("key_vault", name).stat().st_mode) == 0o600
+
+
+async def test_a_taken_port_keeps_one_vault_away_and_no_other(
+    own_server: RunningVaults,
+) -> None:
+    vaults = own_server.vaults
+    with socket.create_server(("127.0.0.1", own_server.home.port("vault_kv-blocked"))):
+        with pytest.raises(StackError, match="not served"):
+            await vaults.ensure_all(["kv-blocked", "kv-free"])
+        free = vaults.get("kv-free")
+        assert free
+        async with secrets_of(own_server, free.uri) as client:
+            await client.set_secret("a", "1")
+    blocked = await vaults.ensure("kv-blocked")
+    async with secrets_of(own_server, blocked.uri) as client:
+        await client.set_secret("a", "1")
