@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from azure.servicebus.aio import ServiceBusReceiver
 
 _DEAD_LETTERS = "/$deadletterqueue"
+# How long the SDK holds the socket per look at it. A message that its keep-alive task happens to
+# read is noticed only after this: with the default of 0.2 s one message in fifty is that late.
+# Shorter looks cost idle time of the processor (12 links: 0.05 s 1 % of a core, 0.02 s 3 %).
+_SOCKET_S = 0.05
 
 
 class ServiceBus:
@@ -47,6 +51,7 @@ class ServiceBus:
             name,
             sub_queue=ServiceBusSubQueue.DEAD_LETTER if is_dead else None,
             prefetch_count=0,
+            socket_timeout=_SOCKET_S,
         )
         try:
             with _as_bus_errors():

@@ -28,6 +28,7 @@ class FakeQueue:
     dead: list[dict[str, Any]] = field(default_factory=list)
     completed: list[str] = field(default_factory=list)
     renewals: int = 0
+    wakers: set[asyncio.Task[None]] = field(default_factory=set)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def put(self, body: bytes, **fields: object) -> str:
@@ -45,6 +46,17 @@ class FakeQueue:
     async def told(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+    def wake_after(self, wait_s: float) -> None:
+        """Have waiting receivers look again once a lock has run out."""
+
+        async def wake() -> None:
+            await asyncio.sleep(wait_s + 0.005)
+            await self.told()
+
+        task = asyncio.create_task(wake())
+        self.wakers.add(task)
+        task.add_done_callback(self.wakers.discard)
 
     def free_expired(self) -> None:
         for token, (message, until) in list(self.locked.items()):
@@ -111,6 +123,7 @@ class FakeReceiver:
                 token = str(uuid.uuid4())
                 until = datetime.now(UTC) + timedelta(seconds=queue.lock_s)
                 queue.locked[token] = (message, until)
+                queue.wake_after(queue.lock_s)
                 queue.changed.notify_all()
         except TimeoutError:
             return None
