@@ -6,11 +6,12 @@ A refusal is a problem document that carries the members of the answer object.
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from geo_router import explain, router, signed, tables
 from geo_router.model import Refusal
@@ -48,9 +49,9 @@ def answer(
         found = decide(body, content_type, now=now, key=key)
     except KpaxError as error:
         headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
-        return error.problem_status, headers, _json(problem(error))
+        return error.problem_status, headers, msgspec.json.encode(problem(error))
     headers = {"Content-Type": "application/json", **found.headers}
-    return found.status, headers, _json(found.body)
+    return found.status, headers, msgspec.json.encode(found.body)
 
 
 def decide(
@@ -132,7 +133,3 @@ def unreadable(error: KpaxError, *, today: str | None = None) -> dict[str, objec
     """The answer object for a body or file that is no request at all."""
     wrong = FieldError(pointer="", code=error.problem_slug, message=str(error))
     return explain.bad_input(tables.load(), Refusal.INVALID_INPUT, [wrong], today=today)
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

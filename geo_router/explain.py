@@ -115,9 +115,7 @@ def _ranked(tables: Tables, request: Request, verdict: Verdict) -> list[dict[str
     places = verdict.places
     if places is None:
         return []
-    left = verdict.stages.strict
-    if verdict.decision is Decision.ALLOWED:
-        left &= verdict.open_now
+    left = _still_in(verdict)
     order = [at for at in places.order if left >> at & 1]
     return [
         {
@@ -148,35 +146,44 @@ def _excluded(
 ) -> list[dict[str, object]]:
     """The clusters that are out, by what took each away first, and what would open it."""
     held = decide.held_conditions(tables, request, today)
+    can_hold = decide.every_condition(tables, today)
+    billing = [one for one in verdict.evidence if one.role is Role.BILLING]
+    read = [*verdict.fired, *billing]
+    # Where sanctioned evidence stopped the request, no condition would open anything.
+    stopped = any(one.part.refusal == decide.SANCTIONS for one in verdict.evidence)
+    by_condition = set[str]() if stopped else {one.rule.id for one in read}
     out: list[dict[str, object]] = []
+    still_in = _still_in(verdict)
     for at, cluster in enumerate(tables.clusters):
-        by = _excluded_by(tables, request, verdict, at, held)
-        if by is None:
-            continue
-        missing = (
-            _missing(tables, verdict, at, held, today) if by in _rule_ids(verdict) else None
-        )
-        out.append({"cluster": cluster.id, "by": by, "missing": missing})
+        if not still_in >> at & 1:
+            by = _excluded_by(request, verdict, at, held)
+            needs = _missing(read, at, held, can_hold) if by in by_condition else ()
+            named = sorted((sorted(tables.names(need)) for need in needs), key=_shortest_first)
+            out.append({"cluster": cluster.id, "by": by, "missing": named or None})
     return out
 
 
-def _excluded_by(
-    tables: Tables, request: Request, verdict: Verdict, at: int, held: int
-) -> str | None:
+def _shortest_first(names: list[str]) -> tuple[int, list[str]]:
+    return len(names), names
+
+
+def _still_in(verdict: Verdict) -> int:
+    """The clusters that are not excluded: one that is not open counts only where it is awaited."""
+    left = verdict.stages.strict
+    return left & verdict.open_now if verdict.decision is Decision.ALLOWED else left
+
+
+def _excluded_by(request: Request, verdict: Verdict, at: int, held: int) -> str:
     stages, bit = verdict.stages, 1 << at
     if not stages.law & bit:
         return _by_rule(verdict, at, held)
     if not stages.evidence & bit:
         return next(one.rule.id for one in verdict.evidence if one.role is Role.BILLING)
-    placed = verdict.decision is Decision.ALLOWED
-    later_steps = {
-        "certification": not stages.certification & bit,
-        "exclude": request.exclude & bit,
-        "pin": not stages.wishes & bit,
-        "strict_residency": not stages.strict & bit,
-        "placement": placed and not verdict.open_now & bit,
-    }
-    return next((step for step, took in later_steps.items() if took), None)
+    if not stages.certification & bit:
+        return "certification"
+    if not stages.wishes & bit:
+        return "exclude" if request.exclude & bit else "pin"
+    return "placement" if stages.strict & bit else "strict_residency"
 
 
 def _by_rule(verdict: Verdict, at: int, held: int) -> str:
@@ -191,24 +198,14 @@ def _by_rule(verdict: Verdict, at: int, held: int) -> str:
     return next(one.rule.id for one in verdict.evidence if one.part.refusal == decide.SANCTIONS)
 
 
-def _rule_ids(verdict: Verdict) -> set[str]:
-    return {one.rule.id for one in (*verdict.fired, *verdict.evidence)}
-
-
-def _missing(
-    tables: Tables, verdict: Verdict, at: int, held: int, today: str
-) -> list[list[str]] | None:
-    """The smallest sets of conditions that would open a cluster; None where none would."""
-    billing = [one for one in verdict.evidence if one.role is Role.BILLING]
-    can_hold = decide.every_condition(tables, today)
-    needs: set[int] = {0}
-    for one in (*verdict.fired, *billing):
+def _missing(read: list[Fired], at: int, held: int, can_hold: int) -> set[int]:
+    """The smallest condition masks, beside what is held, that would open a cluster; none if none."""
+    needs = {0}
+    for one in read:
         ways = _ways(one.part, at, can_hold)
-        needs = _smallest({need | way & ~held for need in needs for way in ways})
-    if any(one.part.refusal == decide.SANCTIONS for one in verdict.evidence) or needs == {0}:
-        return None
-    named = [sorted(tables.names(need)) for need in needs]
-    return sorted(named, key=lambda ids: (len(ids), ids)) or None
+        if ways != [0]:
+            needs = _smallest({need | way & ~held for need in needs for way in ways})
+    return needs - {0}
 
 
 def _ways(part: Part, at: int, can_hold: int) -> list[int]:
