@@ -107,21 +107,20 @@ class AzureArm:
         }
         seen = _Seen()
         try:
-            poller = (
-                await self._client.deployment_stacks.begin_create_or_update_at_subscription(
-                    request.name, body, polling=False, raw_response_hook=seen
-                )
+            stacks = self._client.deployment_stacks
+            poller = await stacks.begin_create_or_update_at_subscription(
+                request.name, body, polling=False, raw_response_hook=seen
             )
-            await poller.result()
+            answer = await poller.result()
         except RAISED as error:
             raise _meaning(error, f"stack {request.name}") from error
-        return _stack(request.name, seen)
+        return _stack(request.name, answer.as_dict(), seen)
 
     async def get_stack(self, name: str) -> Stack:
         """The stack by name; see the port."""
         seen = _Seen()
         try:
-            await self._client.deployment_stacks.get_at_subscription(
+            answer = await self._client.deployment_stacks.get_at_subscription(
                 name, raw_response_hook=seen
             )
         except ResourceNotFoundError as error:
@@ -134,7 +133,7 @@ class AzureArm:
             ) from error
         except RAISED as error:
             raise _meaning(error, f"stack {name}", lost=errors.TransientError) from error
-        return _stack(name, seen)
+        return _stack(name, answer.as_dict(), seen)
 
     async def delete_stack(self, name: str) -> Stack:
         """Start the deletion of a stack and all it manages; see the port."""
@@ -208,23 +207,20 @@ class AzureArm:
 
 
 class _Seen:
-    """Keeps what the answer said and the SDK's models leave out."""
+    """Keeps what the answer says outside its body, which the SDK's models leave out."""
 
     def __init__(self) -> None:
         self.status = 0
         self.retry_after_s: float | None = None
-        self.body: Mapping[str, Any] = {}
 
     def __call__(self, response: Any) -> None:  # noqa: ANN401 — PipelineResponse
         answer = response.http_response
         self.status = answer.status_code
         self.retry_after_s = seconds(answer.headers.get("Retry-After"))
-        body = response.context.get("deserialized_data")
-        self.body = body if isinstance(body, dict) else {}
 
 
-def _stack(name: str, seen: _Seen) -> Stack:
-    properties: Mapping[str, Any] = seen.body.get("properties") or {}
+def _stack(name: str, body: Mapping[str, Any], seen: _Seen) -> Stack:
+    properties: Mapping[str, Any] = body.get("properties") or {}
     word = str(properties.get("provisioningState") or "").lower()
     # a word that is new to us is waited for: the step's budget ends the waiting
     state = _FINAL.get(word, StackState.RUNNING)
