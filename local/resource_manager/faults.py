@@ -82,7 +82,7 @@ class Faults:
 
     def _taken(self, index: int, fault: dict[str, Any]) -> dict[str, Any]:
         self._left[index] -= 1
-        log.warning("fault.met", extra={"fault": fault["kind"]})
+        log.warning("fault.met %s", fault["kind"])
         return fault
 
     def _current(self) -> list[tuple[int, dict[str, Any]]]:
@@ -107,8 +107,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         found = json.loads(path.read_bytes())["faults"]
         strange = [one["kind"] for one in found if one["kind"] not in KINDS]
     except (ValueError, KeyError, TypeError) as error:
-        log.warning("faults.unreadable", extra={"reason": str(error)})
+        log.warning("faults.unreadable %s", error)
         return []
     if strange:
-        log.warning("faults.unknown", extra={"kinds": strange})
+        log.warning("faults.unknown %s", strange)
     return [one for one in found if one["kind"] in KINDS]

@@ -72,7 +72,7 @@ class Operations:
         self._store.drop_ended((datetime.now(UTC) - _KEPT).isoformat())
         running = [one for one in self._store.running() if one.id not in self._tasks]
         for operation in running:
-            log.info("operation.resumed", extra={"kind": operation.kind})
+            log.info("operation.resumed %s %s", operation.kind, operation.target)
             self._begin(operation)
         return len(running)
 
@@ -101,7 +101,7 @@ class Operations:
             if refused.code == "OperationCanceled":
                 status, error = "Canceled", None
         except Exception:  # the last resort: an operation must not run for ever
-            log.exception("operation.broke", extra={"kind": operation.kind})
+            log.exception("operation.broke %s %s", operation.kind, operation.target)
             status = "Failed"
             error = {
                 "code": "InternalServerError",
@@ -109,7 +109,7 @@ class Operations:
             }
         ended = replace(operation, status=status, error=error, inputs=None, ended_at=now())
         self._store.save(ended)
-        log.info("operation.ended", extra={"kind": operation.kind, "status": status})
+        log.info("operation.ended %s %s %s", operation.kind, operation.target, status)
 
 
 def now() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -221,9 +222,10 @@ class Resources:
             )
 
     async def _realised(self, provider: Provider, record: Record) -> dict[str, Any]:
+        started = time.monotonic()
         try:
             await self._faults.resource(record.id, "put")
-            return await provider.realise(record, self.cloud)
+            computed = await provider.realise(record, self.cloud)
         except BaseException as error:
             # A cancelled task is a process that ends: the record stays as it is, and is resumed.
             if not isinstance(error, asyncio.CancelledError):
@@ -231,6 +233,9 @@ class Resources:
             if isinstance(error, StackError | OSError):
                 raise ArmError("InternalServerError", str(error), status=500) from error
             raise
+        took_ms = (time.monotonic() - started) * 1000
+        log.info("resource.made %s %s %.0f ms", record.id.type, record.id.full_name, took_ms)
+        return computed
 
     async def _remove_all(self, records: list[Record]) -> None:
         ranks: defaultdict[int, list[Record]] = defaultdict(list)

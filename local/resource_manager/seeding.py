@@ -47,10 +47,10 @@ async def _deploy(client: DeploymentsMgmtClient, cluster: str, body: dict[str, A
     name, deployments = f"shared-{cluster}", client.deployments
     try:
         # Not by the SDK's poller: the server's Retry-After is a whole second.
-        asked: Any = await deployments.begin_create_or_update_at_subscription_scope(
-            name, body, polling=False
+        wanted: Any = body  # the SDK's overloads do not name the plain JSON that they take
+        await deployments.begin_create_or_update_at_subscription_scope(
+            name, wanted, polling=False
         )
-        del asked
         while True:
             found = await deployments.get_at_subscription_scope(name)
             state = found.properties.provisioning_state if found.properties else None

@@ -81,7 +81,7 @@ class Server:
         except web.HTTPException:
             raise
         except Exception:
-            log.exception("request.broke", extra={"method": request.method})
+            log.exception("request.broke %s %s", request.method, request.path)
             return error_answer(
                 ArmError("InternalServerError", "See the Resource Manager's log.", status=500)
             )

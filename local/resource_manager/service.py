@@ -60,7 +60,7 @@ class Service:
         try:
             await self.cloud.compute.recover()
         except (StackError, OSError) as error:
-            log.exception("compute.recover_failed", extra={"reason": str(error)})
+            log.error("compute.not_recovered %s", error)  # noqa: TRY400 — the reason says it all
         records = [
             one
             for one in self.cloud.store.of_type(FlexibleServers.type, SCALE_SET)
@@ -146,7 +146,7 @@ class Service:
                 provider = self.resources.provider(record.id)
                 await provider.realise(record, self.cloud)
         except (ArmError, StackError, OSError) as error:
-            log.exception("repair.failed", extra={"resource": record.id.name})
+            log.error("repair.failed %s %s", record.id.name, error)  # noqa: TRY400 — the reason says it all
             return f"{record.id.name}: {error}"
         return None
 

@@ -6,10 +6,9 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.credentials import AccessToken
@@ -23,8 +22,11 @@ from local.resource_manager.cloud import Cloud
 from local.resource_manager.server import Server
 from local.resource_manager.service import Service
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 sys.path.insert(0, str(Path(__file__).parent))
-from doubles import a_cloud  # noqa: E402
+from doubles import a_cloud
 
 INFRA = Path(__file__).resolve().parents[3] / "infra"
 

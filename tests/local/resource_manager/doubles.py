@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from local.compute import Instance, ScaleSet
+from local.front_door.routes import Route
 from local.home import Home
 from local.resource_manager.cloud import Cloud
 from local.resource_manager.server import Server
@@ -20,8 +20,6 @@ from local.serving import run_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from local.front_door.routes import Route
 
 
 @dataclass

@@ -73,16 +73,15 @@ def test_a_suspended_space_keeps_its_row_in_the_front_door(arm: Arm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "instances", "memory", "standby", "storage"),
+    ("plan", "wanted"),
     [
-        ("starter", 2, 128, "Disabled", 64),
-        ("standard", 2, 192, "ZoneRedundant", 256),
-        ("premium", 3, 256, "ZoneRedundant", 1024),
+        ("starter", (2, 128, "Disabled", 64)),
+        ("standard", (2, 192, "ZoneRedundant", 256)),
+        ("premium", (3, 256, "ZoneRedundant", 1024)),
     ],
 )
-def test_the_plan_decides_sizes(
-    arm: Arm, plan: str, instances: int, memory: int, standby: str, storage: int
-) -> None:
+def test_the_plan_decides_sizes(arm: Arm, plan: str, wanted: tuple[Any, ...]) -> None:
+    instances, memory, standby, storage = wanted
     a_cluster(arm)
     a_space(arm, plan=plan)
     cloud: Any = arm.cloud
