@@ -78,12 +78,11 @@ class Admin:
         return sorted(self._namespace.queues.values(), key=lambda queue: queue.name.lower())
 
     def _list(self, request: HttpRequest) -> HttpResponse:
-        skip, top = (
-            int(request.query.get(name, [default])[0])
-            for name, default in (("$skip", "0"), ("$top", str(_PAGE)))
-        )
-        page = self._queues()[skip : skip + top]
-        return HttpResponse(200, atom.feed((queue, counts(queue)) for queue in page))
+        skip, top = (_query_number(request, *what) for what in (("$skip", 0), ("$top", _PAGE)))
+        queues = self._queues()
+        page = ((queue, counts(queue)) for queue in queues[skip : skip + top])
+        following = skip + top if skip + top < len(queues) else None
+        return HttpResponse(200, atom.feed(page, here=skip, following=following, top=top))
 
     def _get(self, name: str) -> HttpResponse:
         queue = self._namespace.queues.get(name.lower())
@@ -101,6 +100,13 @@ class Admin:
         queue = (namespace.update if is_update else namespace.create)(settings)
         self._server.touch()
         return HttpResponse(200 if is_update else 201, atom.entry(queue, counts(queue)))
+
+
+def _query_number(request: HttpRequest, name: str, default: int) -> int:
+    text = request.query.get(name, [str(default)])[0]
+    if not text.isascii() or not text.isdigit():
+        raise BrokerError(Condition.ARGUMENT, f"{name} must be a number.")
+    return int(text)
 
 
 def counts(queue: Queue) -> dict[str, int]:

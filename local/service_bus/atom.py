@@ -47,13 +47,27 @@ def entry(queue: Queue, counts: dict[str, int]) -> bytes:
     return f'<?xml version="1.0" encoding="utf-8"?>{_entry(queue, counts)}'.encode()
 
 
-def feed(queues: Iterable[tuple[Queue, dict[str, int]]]) -> bytes:
-    """A list of queues; an empty one also means: no such queue."""
+def feed(
+    queues: Iterable[tuple[Queue, dict[str, int]]],
+    *,
+    here: int = 0,
+    following: int | None = None,
+    top: int = 100,
+) -> bytes:
+    """A page of queues, with where the next one begins; an empty one also means: no such queue."""
+    links = _link("self", here, top)
+    if following is not None:
+        links += _link("next", following, top)
     entries = "".join(_entry(queue, counts) for queue, counts in queues)
     return (
         f'<?xml version="1.0" encoding="utf-8"?><feed xmlns="{_ATOM}">'
-        f'<title type="text">Queues</title>{entries}</feed>'
+        f'<title type="text">Queues</title>{links}{entries}</feed>'
     ).encode()
+
+
+def _link(relation: str, skip: int, top: int) -> str:
+    # The client takes the numbers from the address and goes nowhere else.
+    return f'<link rel="{relation}" href="/$Resources/queues?$skip={skip}&amp;$top={top}"/>'
 
 
 def namespace() -> bytes:

@@ -9,12 +9,11 @@ from azure.servicebus._pyamqp._decode import decode_payload
 
 from local.service_bus import codec
 from local.service_bus.core import Queue
-from local.service_bus.model import QueueSettings
+from local.service_bus.model import Message, QueueSettings
+from local.service_bus.sessions import Session
 from local.service_bus.store import MemoryStore
 
 if TYPE_CHECKING:
-    from local.service_bus.model import Message
-    from local.service_bus.sessions import Session
     from local.service_bus.store import Store
 
 LOCK_MS = 30_000
@@ -61,10 +60,14 @@ class Consumer:
 class Rig:
     """One queue with its clock and store."""
 
-    def __init__(self, store: Store | None = None, clock: Clock | None = None, **what: Any) -> None:  # noqa: ANN401 — keyword arguments of QueueSettings
+    def __init__(
+        self, store: Store | None = None, clock: Clock | None = None, **what: Any
+    ) -> None:
         self.clock = clock or Clock()
         self.store: Store = store or MemoryStore()
-        settings = QueueSettings(**{"name": "q", "lock_ms": LOCK_MS, "max_delivery_count": 3, **what})
+        settings = QueueSettings(
+            **{"name": "q", "lock_ms": LOCK_MS, "max_delivery_count": 3, **what}
+        )
         self.queue = Queue(
             self.store.queue_id(settings.name), settings, journal=self.store, clock=self.clock
         )
@@ -79,7 +82,7 @@ class Rig:
             self.queue.tick()
         self.clock.now = end
 
-    def send(self, text: str, **what: Any) -> int:  # noqa: ANN401 — keyword arguments of `raw`
+    def send(self, text: str, **what: Any) -> int:
         """Send one message; says its number."""
         return self.queue.send([raw(text, **what)])[0]
 

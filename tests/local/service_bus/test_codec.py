@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import pytest
 from azure.servicebus._pyamqp import _decode as sdk_decode
@@ -27,6 +26,7 @@ from local.service_bus.decode import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
 U8, U32, U64 = (st.integers(0, 2**n - 1) for n in (8, 32, 64))
 I32, I64 = (st.integers(-(2 ** (n - 1)), 2 ** (n - 1) - 1) for n in (32, 64))
@@ -47,21 +47,21 @@ ENCODERS: list[tuple[Callable[[Any], bytes], st.SearchStrategy[Any], str]] = [
 ]
 
 
-def sdk_reads(data: bytes) -> Any:  # noqa: ANN401 — any AMQP value
+def sdk_reads(data: bytes) -> Any:
     """What the SDK's decoder makes of one value; it must use all bytes."""
     rest, value = sdk_decode._DECODE_BY_CONSTRUCTOR[data[0]](memoryview(data)[1:])
     assert len(rest) == 0
     return value
 
 
-def sdk_writes(value: Any) -> bytes:  # noqa: ANN401 — any AMQP value
+def sdk_writes(value: Any) -> bytes:
     """One value in the SDK's bytes."""
     output = bytearray()
     sdk_encode.encode_value(output, value)
     return bytes(output)
 
 
-def as_sdk(value: Any) -> Any:  # noqa: ANN401 — any AMQP value
+def as_sdk(value: Any) -> Any:
     """The SDK reads every text as bytes."""
     if isinstance(value, str):
         return value.encode()

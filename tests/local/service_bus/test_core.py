@@ -288,7 +288,9 @@ def test_a_duplicate_is_accepted_and_dropped_for_as_long_as_the_window() -> None
 
 def test_duplicates_within_a_batch_and_of_scheduled_messages_are_dropped() -> None:
     rig = Rig(duplicate_window_ms=60_000)
-    rig.queue.send([raw("a", message_id="1"), raw("b", message_id="1"), raw("c", message_id="2")])
+    rig.queue.send(
+        [raw("a", message_id="1"), raw("b", message_id="1"), raw("c", message_id="2")]
+    )
     rig.send("d", message_id="2", due_ms=rig.clock.now + 10)
     rig.pass_ms(10)
     assert rig.receive(9).bodies == ["a", "c"]

@@ -27,7 +27,7 @@ def sdk_bytes(message: ServiceBusMessage | AmqpAnnotatedMessage) -> bytes:
     return bytes(output)
 
 
-def stamps(**what: Any) -> Stamps:  # noqa: ANN401 — keyword arguments of Stamps
+def stamps(**what: Any) -> Stamps:
     """Stamps of a first delivery."""
     return Stamps(**{"sequence": 7, "enqueued_ms": 1_000, "delivery_count": 0, **what})
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from local.service_bus.errors import BrokerError, Condition
-from local.service_bus.sessions import SessionBox
 from tests.local.service_bus.rig import LOCK_MS, Consumer, Rig
+
+if TYPE_CHECKING:
+    from local.service_bus.sessions import SessionBox
 
 
 class SessionRig(Rig):
@@ -134,7 +138,9 @@ def test_a_session_lock_has_ended_when_its_time_is_over_even_if_no_timer_ran(
     assert holder.losses == 1
 
 
-def test_a_session_that_fails_too_often_loses_the_message_not_its_place(rig: SessionRig) -> None:
+def test_a_session_that_fails_too_often_loses_the_message_not_its_place(
+    rig: SessionRig,
+) -> None:
     rig.send("a1", session="a")
     for _ in range(3):
         rig.accept("a")
@@ -161,7 +167,9 @@ def test_only_a_holder_may_touch_the_state(rig: SessionRig) -> None:
         rig.box.set_state("a", b"")
 
 
-def test_sessions_are_listed_by_messages_or_by_when_their_state_changed(rig: SessionRig) -> None:
+def test_sessions_are_listed_by_messages_or_by_when_their_state_changed(
+    rig: SessionRig,
+) -> None:
     rig.send("b1", session="b")
     rig.accept("a")
     before = rig.clock.now - 1

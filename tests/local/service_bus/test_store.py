@@ -108,7 +108,9 @@ def test_a_released_delivery_does_not_count_after_all(machine: Machine) -> None:
     assert machine.start().receive_one()[0].delivery_count == 0
 
 
-def test_dead_letters_deferred_and_scheduled_messages_stay_what_they_are(machine: Machine) -> None:
+def test_dead_letters_deferred_and_scheduled_messages_stay_what_they_are(
+    machine: Machine,
+) -> None:
     rig = machine.start()
     for text in ("dead", "deferred"):
         rig.send(text)

@@ -1,0 +1,152 @@
+"""The administration client, unmodified, over plain http."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.management import EntityStatus, ServiceBusAdministrationClient
+
+from tests.local.service_bus.process import PlainHttp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.local.service_bus.process import Broker, Links
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def admin(broker: Broker) -> Iterator[ServiceBusAdministrationClient]:
+    with broker.admin() as admin:
+        yield admin
+
+
+def test_the_declared_queues_are_there(broker: Broker) -> None:
+    items = {item["name"] for item in json.loads(broker.get("/_local/queues"))["items"]}
+    assert {"billing-events", "provisioning-steps", "backup-runs"} <= items
+
+
+def test_a_declared_queue_has_its_declared_settings(
+    admin: ServiceBusAdministrationClient,
+) -> None:
+    queue = admin.get_queue("Billing-Events")
+    assert queue.lock_duration == timedelta(seconds=30)
+    assert queue.max_delivery_count == 5
+    assert queue.requires_duplicate_detection
+    assert queue.duplicate_detection_history_time_window == timedelta(minutes=10)
+
+
+def test_a_queue_is_made_read_changed_listed_and_deleted(
+    admin: ServiceBusAdministrationClient,
+) -> None:
+    made = admin.create_queue(
+        "life",
+        lock_duration=timedelta(seconds=7),
+        max_delivery_count=4,
+        requires_session=True,
+        default_message_time_to_live=timedelta(days=2, seconds=3),
+        dead_lettering_on_message_expiration=True,
+        max_size_in_megabytes=2048,
+        user_metadata="for <tests>",
+    )
+    queue = admin.get_queue("life")
+    assert queue.name == made.name == "life"
+    assert queue.lock_duration == timedelta(seconds=7)
+    assert (queue.max_delivery_count, queue.requires_session) == (4, True)
+    assert queue.default_message_time_to_live == timedelta(days=2, seconds=3)
+    assert queue.dead_lettering_on_message_expiration
+    assert (queue.max_size_in_megabytes, queue.user_metadata) == (2048, "for <tests>")
+    assert queue.status == EntityStatus.ACTIVE
+    with pytest.raises(ResourceExistsError):
+        admin.create_queue("LIFE")
+    queue.max_delivery_count = 9
+    admin.update_queue(queue)
+    changed = admin.get_queue("life")
+    assert (changed.max_delivery_count, changed.requires_session) == (9, True)
+    assert "life" in [q.name for q in admin.list_queues(max_page_size=2)]
+    admin.delete_queue("life")
+    with pytest.raises(ResourceNotFoundError):
+        admin.get_queue("life")
+    with pytest.raises(ResourceNotFoundError):
+        admin.delete_queue("life")
+
+
+def test_runtime_counts(
+    broker: Broker, links: Links, admin: ServiceBusAdministrationClient
+) -> None:
+    name = broker.queue()
+    sender, receiver = links.both(name)
+    sender.send_messages([ServiceBusMessage(str(n)) for n in range(4)])
+    sender.schedule_messages(ServiceBusMessage("x"), datetime.now(UTC) + timedelta(hours=1))
+    locked, dead = receiver.receive_messages(2, max_wait_time=5)
+    receiver.dead_letter_message(dead)
+    counts = admin.get_queue_runtime_properties(name)
+    assert counts.active_message_count == 3
+    assert counts.scheduled_message_count == counts.dead_letter_message_count == 1
+    assert counts.total_message_count == 5
+    assert counts.size_in_bytes > 0
+    items = json.loads(broker.get("/_local/queues"))["items"]
+    assert {"name": name, "active": 3, "scheduled": 1, "dead_letter": 1, "locked": 1} in items
+    receiver.complete_message(locked)
+
+
+def test_the_namespace_has_a_name(admin: ServiceBusAdministrationClient) -> None:
+    assert admin.get_namespace_properties().name == "kpax-local"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("-bad", {}),
+        ("a b", {}),
+        ("x" * 261, {}),
+        ("long-lock", {"lock_duration": timedelta(minutes=6)}),
+        ("no-deliveries", {"max_delivery_count": 0}),
+        ("short-window", {"duplicate_detection_history_time_window": timedelta(seconds=1)}),
+        ("short-life", {"default_message_time_to_live": timedelta(milliseconds=1)}),
+        ("forwards", {"forward_to": "billing-events"}),
+        ("idle", {"auto_delete_on_idle": timedelta(minutes=10)}),
+        ("parts", {"enable_partitioning": True}),
+    ],
+)
+def test_what_cannot_be_is_refused_and_not_made(
+    admin: ServiceBusAdministrationClient, name: str, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(HttpResponseError):
+        admin.create_queue(name, **settings)
+    with pytest.raises(ResourceNotFoundError):
+        admin.get_queue(name)
+
+
+def test_what_is_fixed_at_birth_cannot_be_changed(
+    broker: Broker, admin: ServiceBusAdministrationClient
+) -> None:
+    queue = admin.get_queue(broker.queue())
+    queue.requires_session = True
+    with pytest.raises(HttpResponseError, match="RequiresSession"):
+        admin.update_queue(queue)
+
+
+def test_topics_are_refused_by_name(admin: ServiceBusAdministrationClient) -> None:
+    with pytest.raises(HttpResponseError, match="no topics"):
+        admin.create_topic("t")
+
+
+def test_a_wrong_key_is_refused(broker: Broker) -> None:
+    wrong = broker.admin_string.replace("SharedAccessKey=", "SharedAccessKey=x")
+    with (
+        ServiceBusAdministrationClient.from_connection_string(
+            wrong, transport=PlainHttp()
+        ) as admin,
+        pytest.raises(HttpResponseError),
+    ):
+        admin.get_queue("billing-events")
+    with pytest.raises(urllib.error.HTTPError):
+        broker.get("/billing-events")

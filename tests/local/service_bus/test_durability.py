@@ -1,0 +1,161 @@
+"""kill -9 at work: what the broker has told a client is true after its restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from azure.servicebus.exceptions import ServiceBusError
+
+from local.home import PROJECT
+from tests.local.service_bus.process import Broker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.stack
+
+QUEUE = "backup-runs"
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+class Sender(threading.Thread):
+    """Sends one message after the other, and keeps what it was told is accepted."""
+
+    def __init__(self, client: ServiceBusClient) -> None:
+        super().__init__(daemon=True)
+        self._client = client
+        self.accepted: list[str] = []
+        self.sent_some = threading.Event()
+
+    def run(self) -> None:
+        with self._client.get_queue_sender(QUEUE) as sender:
+            for number in range(1_000_000):
+                text = str(number)
+                try:
+                    sender.send_messages(ServiceBusMessage(text, message_id=text))
+                except ServiceBusError:
+                    return  # the broker is dead
+                self.accepted.append(text)
+                if number == 200:
+                    self.sent_some.set()
+
+
+class Receiver(threading.Thread):
+    """Completes one message after the other, and keeps what it was told is settled."""
+
+    def __init__(self, client: ServiceBusClient) -> None:
+        super().__init__(daemon=True)
+        self._client = client
+        self.completed: list[str] = []
+        self.numbers: list[int] = []
+
+    def run(self) -> None:
+        receiver = self._client.get_queue_receiver(QUEUE, prefetch_count=20)
+        try:
+            while True:
+                for message in receiver.receive_messages(20, max_wait_time=1):
+                    receiver.complete_message(message)
+                    self.completed.append(str(message))
+                    self.numbers.append(message.sequence_number or 0)
+        except (ServiceBusError, ValueError):
+            return  # the broker is dead
+
+
+def test_no_accepted_message_is_lost_and_no_settled_one_comes_back(mortal: Broker) -> None:
+    sender, receiver = Sender(mortal.client()), Receiver(mortal.client())
+    receiver.start()
+    sender.start()
+    assert sender.sent_some.wait(20)
+    mortal.kill()
+    sender.join(20)
+    receiver.join(20)
+    assert receiver.completed
+    mortal.start()
+    left: dict[str, int] = {}
+    with (
+        mortal.client() as client,
+        client.get_queue_receiver(QUEUE, prefetch_count=500) as again,
+    ):
+        while messages := again.receive_messages(500, max_wait_time=0.5):
+            for message in messages:
+                left[str(message)] = message.sequence_number or 0
+                again.complete_message(message)
+        with client.get_queue_sender(QUEUE) as more:
+            more.send_messages(ServiceBusMessage("new"))
+        [new] = again.receive_messages(max_wait_time=5)
+        again.complete_message(new)
+    assert set(sender.accepted) <= set(left) | set(receiver.completed)
+    assert not set(left) & set(receiver.completed)
+    numbers = [*receiver.numbers, *left.values()]
+    assert len(set(numbers)) == len(numbers)
+    assert (new.sequence_number or 0) > max(numbers)
+
+
+def test_dead_letters_schedules_counts_and_ids_survive(mortal: Broker) -> None:
+    with mortal.client() as client:
+        sender = client.get_queue_sender(QUEUE)
+        receiver = client.get_queue_receiver(QUEUE, prefetch_count=1)
+        sender.send_messages(ServiceBusMessage("bad", message_id="1"))
+        [bad] = receiver.receive_messages(max_wait_time=5)
+        receiver.dead_letter_message(bad, reason="why")
+        sender.send_messages(ServiceBusMessage("in hand", message_id="2"))
+        receiver.receive_messages(max_wait_time=5)
+        due = datetime.now(UTC) + timedelta(hours=1)
+        [number] = sender.schedule_messages(ServiceBusMessage("later"), due)
+        mortal.kill()
+        mortal.start()
+    items = mortal.get("/_local/queues").decode()
+    assert f'"name": "{QUEUE}", "active": 1, "scheduled": 1, "dead_letter": 1' in items
+    with ServiceBusClient.from_connection_string(mortal.connection_string) as client:
+        sender = client.get_queue_sender(QUEUE)
+        receiver = client.get_queue_receiver(QUEUE, prefetch_count=1)
+        sender.send_messages(ServiceBusMessage("twice", message_id="2"))
+        [message] = receiver.receive_messages(max_wait_time=5)
+        assert (str(message), message.delivery_count) == ("in hand", 1)
+        receiver.complete_message(message)
+        sender.cancel_scheduled_messages(number)
+    items = mortal.get("/_local/queues").decode()
+    assert f'"name": "{QUEUE}", "active": 0, "scheduled": 0, "dead_letter": 1' in items
+
+
+def test_the_same_sender_goes_on_after_a_restart(mortal: Broker) -> None:
+    with ServiceBusClient.from_connection_string(mortal.connection_string) as client:
+        sender = client.get_queue_sender(QUEUE)
+        sender.send_messages(ServiceBusMessage("before"))
+        mortal.kill()
+        mortal.start()
+        sender.send_messages(ServiceBusMessage("after"))
+    assert b'"active": 2' in mortal.get("/_local/queues")
+
+
+def test_a_second_broker_is_refused_and_the_first_ends_cleanly(mortal: Broker) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "local.service_bus"],
+        cwd=PROJECT,
+        env={**os.environ, "KPAX_HOME": str(mortal.home.root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert second.returncode == 1
+    assert "Another broker has" in second.stderr.splitlines()[-1]
+    with mortal.client() as client, client.get_queue_sender(QUEUE) as sender:
+        sender.send_messages(ServiceBusMessage("x"))
+        assert mortal.kill(signal.SIGTERM) == 0
