@@ -64,11 +64,13 @@ def decide(
             if overdue:
                 return _fail(op, _late(op, step.budget_s, reason), plan, now)
             pause = delay_s if delay_s is not None else backoff_s(op.attempt)
+            # No pause goes beyond the deadline: the attempt that is then due ends the step.
+            left = (op.step_deadline_at - now).total_seconds() + 1
             again = replace(
                 op,
                 attempt=op.attempt + 1,
                 detail=f"{kind}: {reason}",
-                next_poke_at=now + timedelta(seconds=max(pause, floor_s)),
+                next_poke_at=now + timedelta(seconds=max(min(pause, left), floor_s)),
             )
             return Advance(op=again, step_ended=False)
         case Failed(reason=reason, slug=slug):

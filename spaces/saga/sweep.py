@@ -55,7 +55,7 @@ async def sweep(ports: Ports, *, grace_s: float) -> int:
                     continue
                 await say_again(ports, registry, loaded.space)
             await watch.drop(ports.tables, watched.space_id, watched.op_id)
-        elif now > op.step_deadline_at + STUCK_GRACE:
+        elif now > _last_word_by(op) + STUCK_GRACE:
             await give_up(ports, registry, loaded, op, now)
         elif now > op.next_poke_at + timedelta(seconds=op.attempt_s + grace_s):
             following, events = await registry.promised(watched.space_id)
@@ -64,6 +64,11 @@ async def sweep(ports: Ports, *, grace_s: float) -> int:
                 resent += 1
                 log.info("operation.resent", extra={"space": watched.space_id, "op": op.op_id})
     return resent
+
+
+def _last_word_by(op: Running) -> datetime:
+    """When the last attempt of the step must have ended, one that began at the deadline too."""
+    return max(op.step_deadline_at, op.next_poke_at) + timedelta(seconds=op.attempt_s)
 
 
 def fresh(message: Message, now: datetime, grace_s: float) -> Message:
