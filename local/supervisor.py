@@ -82,7 +82,7 @@ def take_down(home: Home, progress: Progress) -> bool:
     """
     with _alone(home, progress):
         found = {part.name: identity for part in PARTS if (identity := running(home, part))}
-        ran = bool(processes.marked(home))
+        ran = bool(found) or bool(processes.marked(home))
         _stop_in_turns(home, progress, found, spaces=True)
         for one in PARTS:
             forget(home, one)

@@ -148,7 +148,7 @@ def test_two_homes_run_side_by_side_and_one_may_be_attached(homes: list[Path]) -
 class Lines:
     """The lines a process writes, read as they come."""
 
-    def __init__(self, stream: Any) -> None:  # noqa: ANN401 — a text stream of subprocess
+    def __init__(self, stream: Any) -> None:
         self.text = ""
         self._new = threading.Condition()
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
@@ -158,7 +158,7 @@ class Lines:
             seen = self._new.wait_for(lambda: text in self.text, timeout_s)
         assert seen, f"{text!r} not in {self.text!r}"
 
-    def _read(self, stream: Any) -> None:  # noqa: ANN401 — likewise
+    def _read(self, stream: Any) -> None:
         for line in stream:
             with self._new:
                 self.text += line
