@@ -120,6 +120,7 @@ class Deployments:
                     f"The template function '{error.function}' is not expected at this location"
                 ) from error
             return  # names that only a running deployment knows: they are checked then
+        template.check_outputs(replace(template.scope, symbols=graph.symbols))
         for node in graph.nodes.values():
             if node.existing:
                 continue

@@ -36,13 +36,13 @@ def page() -> str:
     lines = [
         "# What the local Resource Manager supports",
         "",
-        "Made from the registries by `python -m local.resource_manager.supported`. Whatever is not "
-        "listed here is refused as an invalid template before anything is made.",
+        "Made from the registries by `python -m local.resource_manager.supported`.",
+        "Whatever is not listed here is refused as invalid before anything is made.",
         "",
         "## Resource types",
         "",
-        "`Microsoft.Resources/resourceGroups` and `Microsoft.Resources/deployments` (nested, by "
-        "value, inner and outer scope), and:",
+        "`Microsoft.Resources/resourceGroups` and `Microsoft.Resources/deployments` (nested,",
+        "by value, inner and outer scope), and:",
         "",
         "| type | becomes on this machine |",
         "|---|---|",

@@ -66,10 +66,22 @@ class Template:
             if is_secure(declared):
                 made[name] = {"type": declared["type"]}
                 continue
-            value = _output_value(declared, scope)
+            value = _output(declared, scope)
             conform(name, {"type": kind, "nullable": declared.get("nullable")}, value)
             made[name] = {"type": declared["type"], "value": value}
         return made
+
+    def check_outputs(self, scope: Scope) -> None:
+        """Refuse outputs without a type, and those that are already known to be wrong.
+
+        Raises:
+            TemplateError: as said.
+        """
+        for name, declared in (self.body.get("outputs") or {}).items():
+            kind = declared_type(declared, name, "output")
+            with contextlib.suppress(NeedsRuntimeError):
+                value = _output(declared, scope)
+                conform(name, {"type": kind, "nullable": declared.get("nullable")}, value)
 
 
 def read(body: Any, given: Any, place: Place, *, outer: Scope | None = None) -> Template:  # noqa: ANN401 — as they came
@@ -217,11 +229,8 @@ def _check_function(name: str, function: Mapping[str, Any], scope: Scope) -> Non
     check(function["output"]["value"], inner)
 
 
-def _output_value(declared: Mapping[str, Any], scope: Scope) -> Any:  # noqa: ANN401 — template value
-    try:
-        if "copy" in declared:
-            loop = {"name": "output", **declared["copy"]}
-            return [resolve(loop["input"], turn) for turn in copies(loop, scope)]
-        return resolve(declared.get("value"), scope)
-    except NeedsRuntimeError as error:
-        raise TemplateError(f"An output depends on {error}, which has no value") from error
+def _output(declared: Mapping[str, Any], scope: Scope) -> Any:  # noqa: ANN401 — template value
+    if "copy" in declared:
+        loop = {"name": "output", **declared["copy"]}
+        return [resolve(loop["input"], turn) for turn in copies(loop, scope)]
+    return resolve(declared.get("value"), scope)

@@ -26,6 +26,8 @@ PLACE = Place(
 SCOPE = Scope(
     place=PLACE, parameters={"Name": "acme", "list": [1, 2], "deep": {"A": [{"b": 7}]}}
 )
+X = "lambdaVariables('x')"
+RG = "/subscriptions/sub/resourceGroups/rg"
 
 
 def value(text: str) -> Any:
@@ -132,11 +134,14 @@ def value(text: str) -> Any:
         ("cidrHost('10.144.3.0/24', 1)", "10.144.3.2"),
         # lambdas
         ("filter(range(0, 6), lambda('i', less(lambdaVariables('i'), 2)))", [0, 1]),
-        ("map(createArray('a'), lambda('x', 'i', concat(lambdaVariables('x'), lambdaVariables('i'))))", ["a0"]),
-        ("reduce(range(1, 4), 0, lambda('sum', 'x', add(lambdaVariables('sum'), lambdaVariables('x'))))", 10),
-        ("sort(createArray(3, 1, 2), lambda('a', 'b', less(lambdaVariables('a'), lambdaVariables('b'))))", [1, 2, 3]),
+        (f"map(createArray('a'), lambda('x', 'i', concat({X}, lambdaVariables('i'))))", ["a0"]),
+        (f"reduce(range(1, 4), 0, lambda('sum', 'x', add(lambdaVariables('sum'), {X})))", 10),
+        (
+            f"sort(createArray(3, 1, 2), lambda('x', 'y', less({X}, lambdaVariables('y'))))",
+            [1, 2, 3],
+        ),
         ("toObject(createArray('a'), lambda('x', lambdaVariables('x')), lambda('x', 1))", {"a": 1}),
-        ("groupBy(createArray('ab', 'ac', 'b'), lambda('x', first(lambdaVariables('x')))).a", ["ab", "ac"]),
+        (f"groupBy(createArray('ab', 'ac', 'b'), lambda('x', first({X}))).a", ["ab", "ac"]),
         ("mapValues(createObject('a', 1), lambda('x', add(lambdaVariables('x'), 1)))", {"a": 2}),
         # places
         ("parameters('name')", "acme"),
@@ -148,12 +153,18 @@ def value(text: str) -> Any:
         ("subscription().subscriptionId", "sub"),
         ("deployment().name", "dep"),
         ("environment().suffixes.storage", "core.windows.net"),
-        ("resourceId('Microsoft.A/b/c', 'x', 'y')", "/subscriptions/sub/resourceGroups/rg/providers/Microsoft.A/b/x/c/y"),
-        ("resourceId('other', 'Microsoft.A/b', 'x')", "/subscriptions/sub/resourceGroups/other/providers/Microsoft.A/b/x"),
-        ("subscriptionResourceId('Microsoft.Resources/resourceGroups', 'x')", "/subscriptions/sub/resourceGroups/x"),
+        ("resourceId('Microsoft.A/b/c', 'x', 'y')", f"{RG}/providers/Microsoft.A/b/x/c/y"),
+        (
+            "resourceId('other', 'Microsoft.A/b', 'x')",
+            "/subscriptions/sub/resourceGroups/other/providers/Microsoft.A/b/x",
+        ),
+        (
+            "subscriptionResourceId('Microsoft.Resources/resourceGroups', 'x')",
+            "/subscriptions/sub/resourceGroups/x",
+        ),
         (
             "extensionResourceId(resourceId('Microsoft.A/b', 'x'), 'Microsoft.C/d', 'y')",
-            "/subscriptions/sub/resourceGroups/rg/providers/Microsoft.A/b/x/providers/Microsoft.C/d/y",
+            f"{RG}/providers/Microsoft.A/b/x/providers/Microsoft.C/d/y",
         ),
         ("tenantResourceId('Microsoft.A/b', 'x')", "/providers/Microsoft.A/b/x"),
         ("pickZones('Microsoft.Compute', 'virtualMachines', 'uksouth', 2)", ["1", "2"]),
