@@ -29,7 +29,7 @@ SPACE_ID = SpaceId("s-7f2k3m4n5p6q7r2s")
 ORDER_ID = OrderId("o-2a3b4c5d6e7f2g3h")
 
 
-def a_space(**over: Any) -> Space:  # noqa: ANN401 — any field of a space
+def a_space(**over: Any) -> Space:
     """An active standard space in France, with nothing running."""
     given: dict[str, Any] = {
         "space_id": SPACE_ID,
@@ -54,7 +54,7 @@ def a_space(**over: Any) -> Space:  # noqa: ANN401 — any field of a space
     return Space(**{**given, **over})
 
 
-def a_requested_space(**over: Any) -> Space:  # noqa: ANN401 — any field of a space
+def a_requested_space(**over: Any) -> Space:
     """A space that was ordered and paid, before anything was built."""
     given: dict[str, Any] = {
         "status": Status.REQUESTED,
@@ -78,7 +78,7 @@ def some_resources(space_id: str = SPACE_ID, *, incarnation: int = 1) -> Resourc
     )
 
 
-def a_billing_state(**over: Any) -> BillingState:  # noqa: ANN401 — any field of it
+def a_billing_state(**over: Any) -> BillingState:
     """A paid standard subscription from Germany."""
     given: dict[str, Any] = {
         "sequence": 1,
@@ -95,7 +95,7 @@ def a_billing_state(**over: Any) -> BillingState:  # noqa: ANN401 — any field 
     return BillingState(**{**given, **over})
 
 
-def a_running(**over: Any) -> Running:  # noqa: ANN401 — any field of it
+def a_running(**over: Any) -> Running:
     """A provisioning operation at its first step."""
     given: dict[str, Any] = {
         "op_id": OpId(f"op-{SPACE_ID}-0001"),
@@ -109,7 +109,7 @@ def a_running(**over: Any) -> Running:  # noqa: ANN401 — any field of it
     return Running(**{**given, **over})
 
 
-def a_last_backup(**over: Any) -> LastBackup:  # noqa: ANN401 — any field of it
+def a_last_backup(**over: Any) -> LastBackup:
     """A backup that finished and was proved."""
     given: dict[str, Any] = {
         "backup_id": BackupId("b-20261123T100000Z"),
@@ -126,7 +126,7 @@ def a_billing_event(
     event_id: str = "evt-1",
     subject: str = "sub-1",
     order_id: str | None = ORDER_ID,
-    **snapshot: Any,  # noqa: ANN401 — any field of the billing state
+    **snapshot: Any,
 ) -> str:
     """A billing event as the billing system puts it on the queue: CloudEvents JSON."""
     state = a_billing_state(**snapshot)
@@ -158,8 +158,8 @@ def a_billing_event(
     )
 
 
-def a_stack_request(name: str = f"{SPACE_ID}-1", **over: Any) -> StackRequest:  # noqa: ANN401 — any field of it
-    """The smallest stack: a resource group of its own, and an output."""
+def a_stack_request(name: str = f"{SPACE_ID}-1", **over: Any) -> StackRequest:
+    """A small stack: a resource group of its own with one resource, and an output."""
     given: dict[str, Any] = {
         "name": name,
         "location": "francecentral",
@@ -171,7 +171,7 @@ def a_stack_request(name: str = f"{SPACE_ID}-1", **over: Any) -> StackRequest:  
 
 
 def a_template() -> dict[str, object]:
-    """ARM JSON at subscription scope that makes one resource group."""
+    """ARM JSON at subscription scope: a resource group, and in it an identity of the same name."""
     return {
         "$schema": "https://schema.management.azure.com/schemas/2018-05-01/subscriptionDeploymentTemplate.json#",
         "contentVersion": "1.0.0.0",
@@ -185,7 +185,31 @@ def a_template() -> dict[str, object]:
                 "apiVersion": "2024-03-01",
                 "name": "[parameters('resourceGroup')]",
                 "location": "[parameters('location')]",
-            }
+            },
+            {
+                "type": "Microsoft.Resources/deployments",
+                "apiVersion": "2024-03-01",
+                "name": "identity",
+                "resourceGroup": "[parameters('resourceGroup')]",
+                "dependsOn": [
+                    "[resourceId('Microsoft.Resources/resourceGroups', parameters('resourceGroup'))]"
+                ],
+                "properties": {
+                    "mode": "Incremental",
+                    "template": {
+                        "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+                        "contentVersion": "1.0.0.0",
+                        "resources": [
+                            {
+                                "type": "Microsoft.ManagedIdentity/userAssignedIdentities",
+                                "apiVersion": "2023-01-31",
+                                "name": "[parameters('resourceGroup')]",
+                                "location": "[parameters('location')]",
+                            }
+                        ],
+                    },
+                },
+            },
         ],
         "outputs": {"group": {"type": "string", "value": "[parameters('resourceGroup')]"}},
     }

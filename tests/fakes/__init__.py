@@ -23,7 +23,7 @@ CLUSTERS = ("france", "uk", "united-states", "canada", "south-africa", "india")
 CLUSTER_VAULTS = {name: f"https://kv-kx-{name}.vault.azure.net/" for name in CLUSTERS}
 
 
-def fake_ports(**over: Any) -> Ports:  # noqa: ANN401 — a fake of any port
+def fake_ports(**over: Any) -> Ports:
     """All fakes over one clock; name one (`arm=…`, `clock=…`) to bring your own."""
     clock = over.pop("clock", None) or FakeClock()
     parts: dict[str, Any] = {
