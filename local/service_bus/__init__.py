@@ -3,5 +3,5 @@
 From the wire inwards: `server` (a socket) → `session`, `attach`, `links` (who sends, who receives)
 → `management`, `cbs` (requests beside the links) → `namespace` → `core`, `box`, `sessions` (the
 rules of a queue) → `store` (what survives kill -9). `codec`, `decode`, `frames` and `message` know
-bytes only; `admin`, `atom` and `http` show queues over HTTP.
+bytes only; `admin`, `atom` and `web` show queues over HTTP.
 """

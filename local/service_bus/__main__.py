@@ -30,12 +30,14 @@ class Broker:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._listeners: list[asyncio.Server] = []
+        self._store: Store | None = None
+        self._server: Server | None = None
 
     async def start(self) -> None:
         """Load what was kept, then listen."""
-        self._store = _open_store(self._home)
         declared = read_declared(PROJECT / "infra" / "queues.json")
-        namespace = Namespace(self._store, clock=_now_ms, declared=declared)
+        store = self._store = _open_store(self._home)
+        namespace = Namespace(store, clock=_now_ms, declared=declared)
         key = SharedKey(KEY_NAME, self._home.secret("service_bus_key"))
         server = self._server = Server(namespace, key, on_failure=_die)
         await self._listen(lambda: Connection(server), "service_bus")
@@ -54,11 +56,13 @@ class Broker:
             ) from error
 
     async def stop(self) -> None:
-        """Write what is left and let go."""
+        """Write what is left and let go, however far the start came."""
         for listener in self._listeners:
             listener.close()
-        self._server.close()
-        self._store.close()
+        if self._server is not None:
+            self._server.close()
+        if self._store is not None:
+            self._store.close()
 
 
 def _now_ms() -> int:

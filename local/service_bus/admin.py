@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from local.service_bus import atom
 from local.service_bus.errors import BrokerError, Condition
-from local.service_bus.http import HttpConnection, HttpRequest, HttpResponse
 from local.service_bus.model import State
+from local.service_bus.web import HttpConnection, HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
     from local.service_bus.core import Queue
@@ -64,8 +64,7 @@ class Admin:
             case "PUT", name:
                 return self._put(name, request)
             case "DELETE", name:
-                self._namespace.delete(name)
-                return HttpResponse(200)
+                return self._delete(name)
             case method, _:
                 raise BrokerError(Condition.NOT_IMPLEMENTED, f"{method} is not implemented.")
 
@@ -98,8 +97,17 @@ class Admin:
         settings = atom.read_settings(name, request.body, old=old, now=now)
         namespace = self._namespace
         queue = (namespace.update if is_update else namespace.create)(settings)
+        if not settings.can_receive:
+            refusal = BrokerError(Condition.DISABLED, f"{queue.name} gives no messages.")
+            self._server.end_links(queue, refusal, receiving_only=True)
         self._server.touch()
         return HttpResponse(200 if is_update else 201, atom.entry(queue, counts(queue)))
+
+    def _delete(self, name: str) -> HttpResponse:
+        queue = self._namespace.delete(name)
+        gone = BrokerError(Condition.NOT_FOUND, f"The messaging entity '{name}' was deleted.")
+        self._server.end_links(queue, gone, receiving_only=False)
+        return HttpResponse(200)
 
 
 def _query_number(request: HttpRequest, name: str, default: int) -> int:

@@ -26,7 +26,7 @@ from local.service_bus.sas import path_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local.service_bus.requests import Request
+    from local.service_bus.exchange import Request
     from local.service_bus.session import Session
 
 _SESSION_FILTER = "com.microsoft:session-filter"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from local.service_bus import codec
 from local.service_bus.errors import BrokerError, Condition
-from local.service_bus.requests import Request, answer, text
+from local.service_bus.exchange import Request, answer, text
 
 if TYPE_CHECKING:
     from local.service_bus.sas import Grant, SharedKey

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 from local.service_bus import codec, frames
 from local.service_bus.decode import CodecError
 from local.service_bus.errors import BrokerError, Condition
+from local.service_bus.exchange import read_request
 from local.service_bus.message import BATCH_FORMAT, split_batch
-from local.service_bus.requests import read_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.service_bus.box import Box
+    from local.service_bus.core import Queue
+    from local.service_bus.exchange import Request
     from local.service_bus.model import Message
     from local.service_bus.namespace import Entity
-    from local.service_bus.requests import Request
     from local.service_bus.session import Session
     from local.service_bus.sessions import Session as MessageSession
     from local.service_bus.sessions import SessionBox
@@ -37,9 +38,10 @@ _EPOCH_TICKS = 621_355_968_000_000_000
 class Link:
     """What all links have in common."""
 
-    def __init__(self, session: Session, handle: int) -> None:
+    def __init__(self, session: Session, handle: int, queue: Queue | None = None) -> None:
         self.session = session
         self.handle = handle
+        self.queue = queue
 
     def send(self, code: int, *fields: bytes) -> None:
         """Put a performative of this link on the wire."""
@@ -61,8 +63,10 @@ class Link:
 class Inbound(Link):
     """A link on which the client sends: puts transfers together, keeps up the client's credit."""
 
-    def __init__(self, session: Session, handle: int, *, delivery_count: int) -> None:
-        super().__init__(session, handle)
+    def __init__(
+        self, session: Session, handle: int, *, delivery_count: int, queue: Queue | None = None
+    ) -> None:
+        super().__init__(session, handle, queue)
         self._delivery_count = delivery_count
         self._credit = _CREDIT
         self._parts: list[bytes] = []
@@ -123,7 +127,7 @@ class Sending(Inbound):
     def __init__(
         self, session: Session, handle: int, entity: Entity, delivery_count: int
     ) -> None:
-        super().__init__(session, handle, delivery_count=delivery_count)
+        super().__init__(session, handle, delivery_count=delivery_count, queue=entity.queue)
         self._queue = entity.queue
 
     def take(self, raw: bytes, message_format: int) -> None:
@@ -182,7 +186,7 @@ class Receiving(Link):
     """A client's link from a queue or its dead letters: a consumer."""
 
     def __init__(self, session: Session, handle: int, entity: Entity, *, removes: bool) -> None:
-        super().__init__(session, handle)
+        super().__init__(session, handle, entity.queue)
         self.box: Box = entity.box
         self.removes = removes
         self.credit = 0

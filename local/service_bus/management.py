@@ -8,7 +8,7 @@ from uuid import UUID
 from local.service_bus import codec
 from local.service_bus.decode import CodecError
 from local.service_bus.errors import BrokerError, Condition
-from local.service_bus.requests import Request, answer
+from local.service_bus.exchange import Request, answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

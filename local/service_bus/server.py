@@ -20,6 +20,7 @@ from local.service_bus.session import MAX_LINKS, Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from local.service_bus.core import Queue
     from local.service_bus.namespace import Namespace
     from local.service_bus.sas import Grant, SharedKey
 
@@ -27,6 +28,7 @@ log = logging.getLogger("local.service_bus")
 
 _MECHANISMS = ("MSSBCBS", "PLAIN", "ANONYMOUS", "EXTERNAL")
 _MAX_SESSIONS = 1_024
+_MAX_PENDING = 4 * 1024 * 1024  # bytes of one connection in one turn
 _LIFECYCLE = frozenset({frames.SASL_INIT, frames.OPEN, frames.BEGIN, frames.END, frames.CLOSE})
 
 
@@ -82,6 +84,12 @@ class Server:
         self.namespace.tick()
         self.touch()
 
+    def end_links(self, queue: Queue, refusal: BrokerError, *, receiving_only: bool) -> None:
+        """Detach all clients from a queue that is gone, or gives nothing any more."""
+        for connection in self.connections:
+            for session in connection.sessions.values():
+                session.end_links(queue, refusal, receiving_only=receiving_only)
+
     def close(self) -> None:
         """End all connections."""
         if self._timer is not None:
@@ -98,14 +106,15 @@ class Connection(asyncio.Protocol):
         self.grants: list[Grant] = []
         self.is_trusted = False  # logged in with the key itself
         self.is_python_sdk = False
-        self.paused = False
         self.max_frame = frames.MAX_FRAME
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._is_full = False  # the socket takes no more
         self._expects_header = True
         self._is_closing = False
-        self._sessions: dict[int, Session] = {}
+        self.sessions: dict[int, Session] = {}
 
     # --- the socket
 
@@ -118,33 +127,45 @@ class Connection(asyncio.Protocol):
         """The client is gone, and with it its sessions and links."""
         self.server.connections.discard(self)
         self._is_closing = True
-        for session in list(self._sessions.values()):
+        for session in list(self.sessions.values()):
             session.close()
-        self._sessions.clear()
+        self.sessions.clear()
         self.server.touch()
 
+    @property
+    def paused(self) -> bool:
+        """Whether deliveries must wait: the client reads slower than it asks."""
+        return self._is_full or self._out_bytes > _MAX_PENDING
+
     def pause_writing(self) -> None:
-        """The client reads slower than it asks: no deliveries for now."""
-        self.paused = True
+        """The socket is full."""
+        self._is_full = True
 
     def resume_writing(self) -> None:
-        """Deliveries go on."""
-        self.paused = False
-        for session in self._sessions.values():
+        """The socket takes more: deliveries go on."""
+        self._is_full = False
+        self._wake()
+
+    def _wake(self) -> None:
+        for session in self.sessions.values():
             session.wake()
         self.server.touch(self)
 
     def send(self, frame: bytes) -> None:
         """Put a frame behind what this turn writes."""
         self._out.append(frame)
+        self._out_bytes += len(frame)
 
     def write_out(self) -> None:
         """Write what has gathered; called after the commit."""
         if self._transport is None or not self._out:
             return
         data = b"".join(self._out) if len(self._out) > 1 else self._out[0]
+        was_paused, self._out_bytes = self.paused, 0
         self._out.clear()
         self._transport.write(data)
+        if was_paused and not self.paused:
+            self._wake()
         if self._is_closing:
             self._transport.close()
 
@@ -222,7 +243,7 @@ class Connection(asyncio.Protocol):
         code, fields, end = frames.read(body)
         if code in _LIFECYCLE:
             self._lifecycle(code, fields, channel)
-        elif (session := self._sessions.get(channel)) is not None:
+        elif (session := self.sessions.get(channel)) is not None:
             # Without a session: late frames of one that has ended, which mean nothing.
             session.frame(code, fields, body, end)
 
@@ -234,7 +255,7 @@ class Connection(asyncio.Protocol):
         elif code == frames.BEGIN:
             self._begin(channel, fields)
         elif code == frames.END:
-            if (session := self._sessions.pop(channel, None)) is not None:
+            if (session := self.sessions.pop(channel, None)) is not None:
                 session.close()
                 self.send(frames.performative(channel, frames.END, ()))
         elif code == frames.CLOSE:
@@ -269,9 +290,9 @@ class Connection(asyncio.Protocol):
         self.send(frames.performative(0, frames.OPEN, answer))
 
     def _begin(self, channel: int, fields: list[Any]) -> None:
-        if channel in self._sessions or len(self._sessions) >= _MAX_SESSIONS:
+        if channel in self.sessions or len(self.sessions) >= _MAX_SESSIONS:
             raise BrokerError(Condition.FRAMING, f"Channel {channel} cannot begin a session.")
-        session = self._sessions[channel] = Session(self, channel, fields[1] or 0)
+        session = self.sessions[channel] = Session(self, channel, fields[1] or 0)
         session.send(
             frames.BEGIN,
             codec.ushort(channel),

@@ -9,6 +9,8 @@ from local.service_bus.attach import attach
 from local.service_bus.links import Inbound, Link, Listening, Receiving
 
 if TYPE_CHECKING:
+    from local.service_bus.core import Queue
+    from local.service_bus.errors import BrokerError
     from local.service_bus.server import Connection
 
 MAX_LINKS = 255
@@ -143,6 +145,13 @@ class Session:
         gone = [n for n, (owner, _) in self.unsettled.items() if owner is link]
         for number in gone:
             del self.unsettled[number]
+
+    def end_links(self, queue: Queue, refusal: BrokerError, *, receiving_only: bool) -> None:
+        """Detach what is attached to a queue that is gone, or gives nothing any more."""
+        for link in list(self.links.values()):
+            if link.queue is queue and (isinstance(link, Receiving) or not receiving_only):
+                link.detach(refusal)
+                self.touch()
 
     def add(self, link: Link) -> None:
         """A new link."""

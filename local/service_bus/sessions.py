@@ -78,6 +78,9 @@ class SessionBox(Box):
             BrokerError: somebody else holds it.
         """
         session = self._session(session_id)
+        if session.holder is not None and session.until_ms <= self._queue.clock():
+            self._lose(session)
+            session = self._session(session_id)
         if session.holder is not None:
             raise BrokerError(
                 Condition.SESSION_TAKEN,
