@@ -83,20 +83,20 @@ def read(env: Mapping[str, str]) -> Settings:
     """
     take = _Reader(env)
     return Settings(
-        storage=env.get("KPAX_STORAGE"),
-        storage_url=env.get("KPAX_STORAGE_URL"),
-        bus=env.get("ServiceBus"),
-        bus_namespace=env.get("ServiceBus__fullyQualifiedNamespace"),
-        bus_admin=env.get("KPAX_BUS_ADMIN"),
+        storage=env.get("KPAX_STORAGE") or None,
+        storage_url=env.get("KPAX_STORAGE_URL") or None,
+        bus=env.get("ServiceBus") or None,
+        bus_namespace=env.get("ServiceBus__fullyQualifiedNamespace") or None,
+        bus_admin=env.get("KPAX_BUS_ADMIN") or None,
         arm_endpoint=env.get("KPAX_ARM_ENDPOINT", "https://management.azure.com"),
         subscription_id=take.text("KPAX_SUBSCRIPTION_ID"),
-        static_token=env.get("KPAX_STATIC_TOKEN"),
+        static_token=env.get("KPAX_STATIC_TOKEN") or None,
         cluster_vaults=take.mapping("KPAX_CLUSTER_VAULTS"),
         backup_accounts=take.mapping("KPAX_BACKUP_ACCOUNTS"),
         ca_file=take.path("KPAX_CA_FILE"),
         space_domain=take.text("KPAX_SPACE_DOMAIN"),
         space_url=env.get("KPAX_SPACE_URL", "https://{host}"),
-        space_resolve=env.get("KPAX_SPACE_RESOLVE"),
+        space_resolve=env.get("KPAX_SPACE_RESOLVE") or None,
         pg_bin=take.path("KPAX_PG_BIN"),
         decision_key=take.text("KPAX_DECISION_KEY"),
         api_key=take.text("KPAX_API_KEY"),
@@ -112,7 +112,7 @@ def read(env: Mapping[str, str]) -> Settings:
         control_principal=env.get("KPAX_CONTROL_PRINCIPAL", "control-plane"),
         allow_shared_key=take.flag("KPAX_ALLOW_SHARED_KEY"),
         template=take.path("KPAX_SPACE_TEMPLATE") or ROOT / "infra" / "space.json",
-        ports_wrapper=env.get("KPAX_PORTS_WRAPPER"),
+        ports_wrapper=env.get("KPAX_PORTS_WRAPPER") or None,
     )
 
 
