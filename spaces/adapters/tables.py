@@ -116,6 +116,7 @@ class AzureTables:
             raise ValueError("a transaction writes each key once")
         where = f"table {table}, partition {partition}"
         left = list(writes)
+        may_make = True
         while left:
             try:
                 await self._apply(table, partition, left)
@@ -123,11 +124,13 @@ class AzureTables:
                 missing = _missing(error, left)
                 if missing is None:
                     raise _refusal(error, left, where) from error
-                if await self._make(table, error):
-                    continue
-                if not (isinstance(missing, Delete) and missing.etag is None):
+                if may_make and self._may_lack(table, error, missing):
+                    may_make = False
+                    await self._make(table)
+                elif isinstance(missing, Delete) and missing.etag is None:
+                    left.remove(missing)
+                else:
                     raise LostRaceError(f"row {missing.key} is gone", where=where) from error
-                left.remove(missing)
             else:
                 self._made.add(table)
                 return
@@ -162,25 +165,24 @@ class AzureTables:
             case _:  # also one guarded Delete: delete_entity would call a missing row deleted
                 await client.submit_transaction([_operation(partition, w) for w in writes])
 
-    async def _make(self, table: str, error: Exception) -> bool:
-        """Make the table that a write did not find; True when it was not known to be there.
+    def _may_lack(self, table: str, error: Exception, missing: Write) -> bool:
+        """Whether a write that was not found may have missed its table and not its row.
 
-        Inside a transaction the emulator names no code: there a table that this process has
-        written to is taken to exist.
+        Where the answer names no code (the emulator's, inside a transaction) a new row can only
+        have missed its table, and a table that this process has written to is taken to exist.
         """
         code = code_of(error) if isinstance(error, HttpResponseError) else None
-        if code != _NO_TABLE and table in self._made:
-            return False
-        if code == _NO_TABLE or isinstance(error, TableTransactionError):
-            with translated(f"table {table} cannot be made"):
-                try:
-                    await self._service.create_table(table)
-                except HttpResponseError as known:
-                    if known.status_code != 409 or code_of(known) == "TableBeingDeleted":
-                        raise
-            self._made.add(table)
-            return True
-        return False
+        new = isinstance(missing, (Insert, Put))
+        return code == _NO_TABLE or new or (code is None and table not in self._made)
+
+    async def _make(self, table: str) -> None:
+        with translated(f"table {table} cannot be made"):
+            try:
+                await self._service.create_table(table)
+            except HttpResponseError as known:
+                if known.status_code != 409 or code_of(known) == "TableBeingDeleted":
+                    raise
+        self._made.add(table)
 
 
 def _missing(error: Exception, writes: Sequence[Write]) -> Write | None:

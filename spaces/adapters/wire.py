@@ -224,14 +224,23 @@ def seconds(text: str | None) -> float | None:
 def code_of(error: HttpResponseError) -> str | None:
     """The service's own name for the error, where the answer carries one."""
     code = getattr(error, "error_code", None) or getattr(error.error, "code", None)
-    if code is None:
-        code = _header(error, "x-ms-error-code")
+    code = code or _header(error, "x-ms-error-code") or _told(error)
     return str(getattr(code, "value", code)) if code is not None else None
 
 
 def _header(error: HttpResponseError, name: str) -> str | None:
     headers: Any = getattr(error.response, "headers", None)
     return headers.get(name) if headers is not None else None
+
+
+def _told(error: HttpResponseError) -> str | None:
+    """The code out of the body: some calls of the tables client raise before they decode it."""
+    try:
+        body: Any = json.loads(error.response.text()) if error.response is not None else None  # pyright: ignore[reportAttributeAccessIssue]
+    except (ValueError, AttributeError, AzureError):
+        return None
+    told = body.get("odata.error") or body.get("error") if isinstance(body, dict) else None
+    return told.get("code") if isinstance(told, dict) else None
 
 
 def _brief(error: HttpResponseError) -> str:
