@@ -46,7 +46,6 @@ _HOP_BY_HOP = {
     "transfer-encoding",
     "upgrade",
 }
-_OURS = {"x-azure-fdid", "x-forwarded-host", "x-forwarded-proto", "x-azure-clientip"}
 _SELF = {"127.0.0.1", "localhost"}
 
 
@@ -140,11 +139,7 @@ class FrontDoor:
             return back
 
     def _sent_headers(self, request: web.BaseRequest) -> CIMultiDict[str]:
-        headers = CIMultiDict(
-            (name, value)
-            for name, value in _end_to_end(request.headers)
-            if name.lower() not in _OURS
-        )
+        headers = CIMultiDict(_end_to_end(request.headers))
         client = request.remote or ""
         earlier = headers.get("X-Forwarded-For")
         headers["X-Forwarded-For"] = f"{earlier}, {client}" if earlier else client

@@ -20,6 +20,7 @@ JSON_BYTES = 64 * 1024
 DOCUMENT_BYTES = 25 * 2**20
 _ENVELOPE_BYTES = 16 * 1024  # boundaries and headers of a multipart body
 _CHUNK_BYTES = 64 * 1024
+_PLAIN = {"binary", "8bit", "7bit"}
 
 # All that aiohttp's reader of multipart bodies raises on input it does not understand.
 _MALFORMED = (ValueError, AssertionError, aiohttp.ClientError, HttpProcessingError)
@@ -66,6 +67,7 @@ class Upload:
             self.size += len(data)
             if self.size > DOCUMENT_BYTES:
                 raise too_large()
+            # Nothing is read only at the end; else a document would be cut and look whole.
             if not data and not self._part.at_eof():
                 raise _bad_multipart("The body ends in the middle of the file.")
             if not data and await self._reader.next() is not None:
@@ -151,6 +153,8 @@ async def upload(request: web.Request) -> Upload:
         raise _bad_multipart("The body is not well-formed multipart/form-data.") from error
     if not isinstance(part, aiohttp.BodyPartReader) or part.name != "file":
         raise _bad_multipart("The body has to begin with the part named `file`.")
+    if part.headers.get("Content-Transfer-Encoding", "binary").lower() not in _PLAIN:
+        raise _bad_multipart("The part `file` is encoded; send its bytes as they are.")
     return Upload(reader, part, _checked_filename(part.filename))
 
 

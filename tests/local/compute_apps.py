@@ -25,6 +25,21 @@ def simple(config: InstanceConfig) -> web.Application:
     return app
 
 
+def slow(config: InstanceConfig) -> web.Application:
+    """Healthy only when it was asked ten times."""
+    asked = 0
+
+    async def healthz(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        status = 200 if asked > 10 else 503
+        return web.json_response({"instance": config.instance}, status=status)
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)
+    return app
+
+
 def greedy(config: InstanceConfig) -> web.Application:
     """The space app itself, with one request more: to take memory."""
 

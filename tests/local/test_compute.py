@@ -29,6 +29,7 @@ pytestmark = pytest.mark.stack
 
 SIMPLE = "tests.local.compute_apps:simple"
 GREEDY = "tests.local.compute_apps:greedy"
+SLOW = "tests.local.compute_apps:slow"
 SICK = "tests.local.compute_apps:sick_when_told"
 
 
@@ -187,6 +188,18 @@ async def test_a_new_revision_restarts_one_by_one_and_somebody_always_answers(
     assert gaps == 0
     assert not set(pids(first)) & set(pids(second))
     assert [i.address for i in first] == [i.address for i in second]
+
+
+async def test_a_restart_waits_for_health_and_a_first_start_does_not(home: Home) -> None:
+    async with computing(home, SLOW) as compute:
+        first = await compute.ensure(a_set())
+        assert not any(i.healthy for i in first)
+        for _ in range(10):
+            first = await compute.probe("s-1-1")
+        assert all(i.healthy for i in first)
+        second = await compute.ensure(a_set(revision="2"))
+        assert all(i.healthy for i in second)
+        assert not set(pids(first)) & set(pids(second))
 
 
 async def test_a_restart_that_does_not_become_healthy_leaves_the_other_instance_alone(

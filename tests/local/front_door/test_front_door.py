@@ -273,6 +273,30 @@ async def test_a_broken_get_is_repeated_and_a_broken_post_is_not(
     assert sum(len(i.seen) for i in door.instances) == 1
 
 
+async def test_a_post_never_meets_a_connection_that_its_origin_is_about_to_close(
+    door: Door, browser: aiohttp.ClientSession
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Promises to keep connections, and drops each at its second request."""
+        asked = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
+        body = b'{"instance": "s-1_9"}' if asked == b"/healthz" else b'"fine"'
+        head = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        )
+        writer.write(head % len(body) + body)
+        await reader.read(1)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        origin = Origin(address=f"127.0.0.1:{port}", zone="1", instance="s-1_9")
+        door.routes.replace([Route("acme.france.localhost", True, (origin,))])
+        for method in ("GET", "POST", "POST"):
+            async with browser.request(method, f"{door.url}/x") as answer:
+                assert await answer.json() == "fine"
+        server.close_clients()
+
+
 async def test_half_an_answer_is_seen_as_broken_by_the_client(
     door: Door, browser: aiohttp.ClientSession
 ) -> None:

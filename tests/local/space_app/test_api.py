@@ -18,6 +18,10 @@ pytestmark = pytest.mark.stack
 MIB = 2**20
 LIMIT = 25 * MIB
 READING = {"device_id": "d", "value": 1, "unit": "m"}
+ENCODED = (
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n'
+    b"Content-Transfer-Encoding: base64\r\n\r\neA==\r\n--b--\r\n"
+)
 TWO_FILES = (
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n'
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="b"\r\n\r\ny\r\n--b--\r\n'
@@ -236,6 +240,7 @@ async def test_an_upload_of_the_wrong_shape_is_refused(
         b"no boundary at all",
         b"--b\r\nnonsense",
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhalf',
+        ENCODED,
         TWO_FILES,
     ],
 )

@@ -6,12 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp
+import msgspec
 import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from local import processes
 from local.postgres import PostgresServers
+from local.space_app.database import MIGRATIONS, Database
+from local.space_app.settings import Database as Address
 from tests.local.space_app.conftest import ADMIN
 
 if TYPE_CHECKING:
@@ -70,6 +73,15 @@ async def test_instances_that_start_together_make_the_schema_once(world: World) 
     assert [row["version"] for row in rows] == [1, 2]
 
 
+async def test_a_schema_made_from_many_sides_at_once_is_made_once(world: World) -> None:
+    space = await world.space("many", told=False)
+    address = msgspec.convert(space.settings["database"], Address)
+    opened = await asyncio.gather(*(Database.open(address) for _ in range(8)))
+    await asyncio.gather(*(database.close() for database in opened))
+    rows = await world.ask(space.database, "SELECT version FROM schema_versions")
+    assert len(rows) == len(MIGRATIONS)
+
+
 async def test_without_its_database_an_instance_is_not_healthy_until_it_is_back(
     world: World, visitor: aiohttp.ClientSession
 ) -> None:
@@ -98,6 +110,23 @@ async def test_dropped_tables_are_an_error_and_never_an_empty_list(
         async with visitor.get(space.url(f"/api/{table}")) as answer:
             assert answer.status == 500
             assert "damaged" in (await answer.json())["title"]
+
+
+async def test_a_list_that_breaks_in_the_middle_does_not_end_like_a_whole_one(
+    world: World, visitor: aiohttp.ClientSession
+) -> None:
+    space = await world.space("cut")
+    await world.ask(
+        space.database,
+        "INSERT INTO devices (id, name, serial, created_at)"
+        " SELECT n::text, repeat('x', 20000), 'S', now() FROM generate_series(1, 1200) n",
+    )
+    async with visitor.get(space.url("/api/devices")) as answer:
+        assert answer.status == 200
+        await answer.content.readexactly(1000)
+        await world.ask(space.database, "DROP TABLE devices CASCADE")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.content.read()
 
 
 async def test_a_deleted_blob_is_an_error_that_names_the_loss(
