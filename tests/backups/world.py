@@ -107,24 +107,20 @@ class _Stopping:
 
 
 class FakeData:
-    """Databases of rows in memory; those that exist are those of the fake server."""
+    """Databases of rows in memory."""
 
-    def __init__(self, databases: FakeDatabases) -> None:
-        self._databases = databases
-        self._rows: dict[tuple[str, str], tuple[object, dict[str, list[str]]]] = {}
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], dict[str, list[str]]] = {}
         self.busy: dict[str, int] = {}
         self.stuck: dict[str, int] = {}
 
     def rows(self, base: Base) -> dict[str, list[str]]:
-        """The tables of a database; a database that was dropped and made again is empty."""
-        owners = self._databases.servers[base.server.address].owners
-        made = owners[base.database]
-        key = (base.server.address, base.database)
-        if key not in self._rows or self._rows[key][0] is not made:
-            # the very text object tells one making of a database from the next
-            owners[base.database] = made = "".join(list(made))
-            self._rows[key] = (made, {})
-        return self._rows[key][1]
+        """The tables of a database and their rows."""
+        return self._rows.setdefault((base.server.address, base.database), {})
+
+    def forget(self, server: Server, database: str) -> None:
+        """The database is dropped."""
+        self._rows.pop((server.address, database), None)
 
     async def dump(self, base: Base, sink: Callable[[bytes], None]) -> DatabaseContents:
         sink(json.dumps(self.rows(base)).encode())
@@ -162,6 +158,18 @@ class FakeData:
         return {**self.busy, **self.stuck}
 
 
+class Databases(FakeDatabases):
+    """Databases whose rows go when they are dropped."""
+
+    def __init__(self, data: FakeData) -> None:
+        super().__init__()
+        self._data = data
+
+    async def drop_database(self, server: Server, database: str) -> None:
+        self._data.forget(server, database)
+        await super().drop_database(server, database)
+
+
 class World:
     """One active space with rows and files: `back_up`, `restore`, `settle`, then look."""
 
@@ -171,7 +179,8 @@ class World:
         self.bus = FakeBus(self.clock)
         self.arm = FakeArm(self.clock, outputs=_outputs)
         self.edge = FakeEdge()
-        self.databases = FakeDatabases()
+        self.data = FakeData()
+        self.databases = Databases(self.data)
         self.counter = counter or Counter()
         self.bare = fake_ports(
             clock=self.clock,
@@ -180,7 +189,6 @@ class World:
             edge=self.edge,
             databases=self.databases,
         )
-        self.data = FakeData(self.databases)
         self.places = Places(self.settings, self.data)
         self.plans = plans_of(self.places)
         counted = ("tables", "bus", "arm", "databases", "secrets", "keys", "edge", "accounts")
@@ -191,6 +199,7 @@ class World:
         self.registry = Registry(self.bare.tables)
         self.first = a_space(**{"backup_region": "francesouth", **space})
         self.serving: dict[str, Any] = {}
+        self.floor_s = 0.5
 
     async def open(self) -> World:
         """Make the space as its provisioning would have left it."""
@@ -340,7 +349,11 @@ class World:
             await nightly.start(self.ports, self.plans, told)
             return
         await advance(
-            self.ports, self.plans, told, message_id=item.message.message_id, floor_s=0.5
+            self.ports,
+            self.plans,
+            told,
+            message_id=item.message.message_id,
+            floor_s=self.floor_s,
         )
 
     async def _react(self) -> None:
