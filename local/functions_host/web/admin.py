@@ -67,7 +67,7 @@ class Admin:
                 return web.Response(status=404)
 
     async def _run(self, function: Function, request: web.BaseRequest) -> web.Response:
-        if self._status()["state"] != "Running":
+        if self._status()["state"] == "Stopping":
             return web.Response(status=503, headers={"Retry-After": "1"})
         try:
             given = json.loads(await request.read())["input"]
