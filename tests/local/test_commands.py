@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,7 +30,7 @@ def run(*arguments: str, home: Path, **environment: str) -> subprocess.Completed
     )
 
 
-def test_the_overview_lists_every_command_and_imports_no_room(tmp_path: Path) -> None:
+def test_the_overview_lists_every_command_and_imports_no_room() -> None:
     program = (
         "import sys, kpax; sys.argv = ['kpax', '--help']\n"
         "try: kpax.main()\n"
@@ -39,14 +38,12 @@ def test_the_overview_lists_every_command_and_imports_no_room(tmp_path: Path) ->
         "rooms = ('spaces', 'geo_router', 'provisioning', 'backups', 'console', 'local', 'azure')\n"
         "print('IMPORTED', sorted(m for m in sys.modules if m.split('.')[0] in rooms))"
     )
-    began = time.monotonic()
     told = subprocess.run(
         [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
     assert "IMPORTED []" in told
     assert all(f" {name} " in told for name in kpax.COMMANDS)
     assert "Example: kpax up --detach" in told
-    assert time.monotonic() - began < 5  # 0.15 s when nobody else uses the machine
 
 
 @pytest.mark.parametrize("name", list(kpax.COMMANDS))
