@@ -178,9 +178,12 @@ def _attach_session(asked: Attach, *, removes: bool) -> None:
     )
     wanted = asked.filters[_SESSION_FILTER]
     wanted = wanted.value if isinstance(wanted, Described) else wanted
+    timeout_ms = asked.properties.get(_TIMEOUT) or _DEFAULT_WAIT_MS
+    if not isinstance(wanted, str | None) or not isinstance(timeout_ms, int):
+        raise BrokerError(Condition.NOT_ALLOWED, "A session's id is a text, or null for any.")
     asked.session.add(link)  # so that a detach, or the connection's end, stops the waiting
     try:
-        link.accept(wanted, asked.properties.get(_TIMEOUT) or _DEFAULT_WAIT_MS)
+        link.accept(wanted, timeout_ms)
     except BrokerError:
         asked.session.drop(link)
         raise

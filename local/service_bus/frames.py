@@ -32,17 +32,21 @@ WINDOW = 2**31 - 1
 
 _HEAD = struct.Struct(">IBBH")
 
-_FIELD_COUNT = {
-    OPEN: 10,
-    BEGIN: 8,
-    ATTACH: 14,
-    FLOW: 11,
-    TRANSFER: 11,
-    DISPOSITION: 6,
-    DETACH: 3,
-    END: 1,
-    CLOSE: 1,
-    SASL_INIT: 3,
+# The types of the fields, by position, and how many of the first must not be null.
+_FIELDS: dict[int, tuple[tuple[type, ...], int]] = {
+    OPEN: ((str, str, int, int, int, object, object, object, object, dict), 1),
+    BEGIN: ((int, int, int, int, int, object, object, dict), 0),
+    ATTACH: (
+        (str, int, bool, int, int, *(object,) * 3, bool, int, int, object, object, dict),
+        3,
+    ),
+    FLOW: ((*(int,) * 8, bool, bool, dict), 0),
+    TRANSFER: ((int, int, bytes, int, bool, bool, int, object, bool, bool, bool), 1),
+    DISPOSITION: ((bool, int, int, bool, object, bool), 2),
+    DETACH: ((int, bool, object), 1),
+    END: ((object,), 0),
+    CLOSE: ((object,), 0),
+    SASL_INIT: ((str, bytes, str), 1),
 }
 
 ACCEPTED_STATE = codec.composite(ACCEPTED, ())
@@ -71,9 +75,15 @@ def read(body: bytes) -> tuple[int, list[Any], int]:
     fields, end = decode(body, at)
     if not isinstance(fields, list):
         raise CodecError("a performative must be a list")
-    missing = _FIELD_COUNT[code] - len(fields)
-    if missing > 0:
-        fields += [None] * missing
+    types, needed = _FIELDS[code]
+    if len(fields) < len(types):
+        fields += [None] * (len(types) - len(fields))
+    for position, (value, kind) in enumerate(zip(fields, types, strict=False)):
+        if value is None:
+            if position < needed:
+                raise CodecError(f"field {position} of performative 0x{code:02x} is missing")
+        elif not isinstance(value, kind):
+            raise CodecError(f"field {position} of performative 0x{code:02x} has a wrong type")
     return code, fields, end
 
 
@@ -81,14 +91,14 @@ def read_slices(body: bytes) -> list[bytes]:
     """The fields of a performative, still encoded; missing ones are null."""
     code, at = _descriptor(body)
     fields = slices(body, at)
-    return fields + [codec.NULL] * (_FIELD_COUNT[code] - len(fields))
+    return fields + [codec.NULL] * (len(_FIELDS[code][0]) - len(fields))
 
 
 def _descriptor(body: bytes) -> tuple[int, int]:
     if not body or body[0] != 0:
         raise CodecError("a frame needs a performative")
     code, at = decode(body, 1)
-    if not isinstance(code, int) or code not in _FIELD_COUNT:
+    if not isinstance(code, int) or code not in _FIELDS:
         raise CodecError(f"{code!r} is no performative")
     return code, at
 

@@ -15,7 +15,7 @@ from local.service_bus import codec, frames
 from local.service_bus.decode import CodecError
 from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.exchange import read_request
-from local.service_bus.message import BATCH_FORMAT, split_batch
+from local.service_bus.message import BATCH_FORMAT, short_text, split_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +86,8 @@ class Inbound(Link):
     def transfer(self, fields: list[Any], payload: bytes) -> None:
         """One frame of a delivery."""
         if not self._first:
+            if fields[1] is None:
+                raise CodecError("a transfer needs its delivery's number")
             self._first = fields
         if fields[9]:  # aborted
             self._first, self._parts, self._size = [], [], 0
@@ -358,5 +360,5 @@ def _reason(fields: list[Any]) -> tuple[str | None, str | None]:
     info = error[2] if len(error) > 2 and isinstance(error[2], dict) else {}
     reason, description = info.get("DeadLetterReason"), info.get("DeadLetterErrorDescription")
     if not info and error and error[0] != Condition.DEAD_LETTER:
-        reason, description = str(error[0]), error[1] if len(error) > 1 else None
-    return reason, description
+        reason, description = error[0], error[1] if len(error) > 1 else None
+    return short_text(reason), short_text(description)

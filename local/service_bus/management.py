@@ -9,6 +9,7 @@ from local.service_bus import codec
 from local.service_bus.decode import CodecError
 from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.exchange import Request, answer
+from local.service_bus.message import short_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,10 +104,8 @@ def _update_disposition(entity: Entity, arguments: dict) -> Answer:
     box, tokens = entity.box, _tokens(arguments)
     for token in tokens:
         box.held(token)
-    reason, description = (
-        arguments.get("deadletter-reason"),
-        arguments.get("deadletter-description"),
-    )
+    reason = short_text(arguments.get("deadletter-reason"))
+    description = short_text(arguments.get("deadletter-description"))
     settle: dict[str, Callable[[bytes], None]] = {
         "completed": box.complete,
         "abandoned": box.abandon,

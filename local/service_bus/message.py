@@ -90,7 +90,7 @@ def sections(raw: Buffer) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def examine(raw: Buffer) -> Facts:
+def examine(raw: bytes) -> Facts:
     """The facts of one complete message.
 
     Raises:
@@ -113,6 +113,8 @@ def examine(raw: Buffer) -> Facts:
                 facts.message_id = _identity(fields[0])
             if len(fields) > 10 and fields[10] is not None:
                 facts.session_id = str(fields[10])
+        elif code == _APPLICATION_PROPERTIES:
+            _without(raw, start, frozenset())  # a reason will be added there one day
     return facts
 
 
@@ -128,18 +130,23 @@ def _identity(value: object) -> bytes:
             return b"s" + str(value).encode()
 
 
-def _list(raw: Buffer, at: int) -> list[object]:
+def _list(raw: bytes, at: int) -> list[object]:
     value, _ = decode(raw, at)
-    if not isinstance(value, list):
+    if not isinstance(value, list) or raw[at] >> 4 in {0xE, 0xF}:
         raise CodecError("this section must be a list")
     return value
 
 
-def _map(raw: Buffer, at: int) -> dict:
+def _map(raw: bytes, at: int) -> dict:
     value, _ = decode(raw, at)
     if not isinstance(value, dict):
         raise CodecError("this section must be a map")
     return value
+
+
+def short_text(value: object) -> str | None:
+    """A reason or description of a dead letter, of at most 4,096 characters."""
+    return None if value is None else str(value)[:4_096]
 
 
 def split_batch(payload: Buffer) -> list[bytes]:
@@ -235,6 +242,6 @@ def _without(raw: bytes, at: int, names: set[str] | frozenset[str]) -> list[byte
     kept: list[bytes] = []
     for key, value in zip(items[::2], items[1::2], strict=True):
         name, _ = decode(key)
-        if name not in names:
+        if not isinstance(name, str) or name not in names:
             kept += [key, value]
     return kept

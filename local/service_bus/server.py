@@ -64,9 +64,9 @@ class Server:
         except Exception as error:  # noqa: BLE001 — handed to whoever runs the server
             self._on_failure(error)
             return
-        for connection in self._dirty:
+        dirty, self._dirty = self._dirty, set()  # writing makes room, and room makes deliveries
+        for connection in dirty:
             connection.write_out()
-        self._dirty.clear()
         self._arm()
 
     def _arm(self) -> None:

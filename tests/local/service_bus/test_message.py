@@ -10,7 +10,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus._pyamqp._decode import decode_payload
 from azure.servicebus._pyamqp._encode import encode_payload
 from azure.servicebus._transport._pyamqp_transport import PyamqpTransport
-from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageHeader
+from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageHeader, AmqpMessageProperties
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,6 +128,28 @@ def test_any_bytes_are_a_message_or_an_error(data: bytes) -> None:
     except CodecError:
         return
     render(data, stamps(reason="r"))
+
+
+@given(st.data())
+def test_whatever_is_accepted_can_be_delivered(data: st.DataObject) -> None:
+    sent = bytearray(
+        sdk_bytes(
+            AmqpAnnotatedMessage(
+                data_body=b"x",
+                header=AmqpMessageHeader(durable=True, time_to_live=5_000),
+                annotations={"mine": 1, "x-opt-partition-key": "p"},
+                application_properties={"a": 1, "DeadLetterReason": "old"},
+                properties=AmqpMessageProperties(message_id="m", group_id="g"),
+            )
+        )
+    )
+    for _ in range(data.draw(st.integers(0, 3))):
+        sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        examine(bytes(sent))
+    except CodecError:
+        return
+    render(bytes(sent), stamps(reason="r", description="d"))
 
 
 @pytest.mark.parametrize(
