@@ -53,7 +53,7 @@ class BundleEngine:
             database = await self._data.dump(base, draft.write)
             dump = await objects.store(draft)
             stored, packs = await attachments.packed(
-                files, objects, lambda number: f"{prefix}{number:05}"
+                files, objects, lambda number: f"{prefix}files-{number:05}"
             )
             contents = Contents(
                 space_id=label.space_id,

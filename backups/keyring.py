@@ -8,7 +8,6 @@ stands in the cluster's vault, can open it.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from typing import TYPE_CHECKING, Literal
@@ -53,7 +52,7 @@ async def existing(keys: Keys, store: Store) -> bytes:
     try:
         found = msgspec.json.decode(raw, type=_Wrapped)
         wrapped = base64.b64decode(found.wrapped, validate=True)
-    except (msgspec.MsgspecError, binascii.Error) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise damaged(KEY_NAME, "it cannot be read") from error
     if msgspec.json.encode(found) != raw or found.sum() != found.sha256:
         raise damaged(KEY_NAME, "its sum does not fit")
