@@ -7,14 +7,14 @@ same rules, unsigned. With `--json` it prints the answer object for every outcom
 from __future__ import annotations
 
 import json
-import math
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from geo_router import dress, router
+from geo_router import dress, reading, router, tables
 from geo_router.contract import DEEPEST, object_of, unreadable
 from spaces.cli import Json, emit, failing, say, stop
 from spaces.errors import Exit, InvalidError, UnreachableError
@@ -133,7 +133,7 @@ def route(
         "strict_residency": strict or None,
         "allow_fallback": allow_fallback or None,
         "accept_superseded": accept_superseded or None,
-        "measured_rtt": _samples(measured_rtt),
+        "measured_rtt": measured_rtt and reading.samples_of(measured_rtt, ","),
         "data_kinds": _listed(data_kinds),
         "as_of": as_of,
     }
@@ -151,6 +151,30 @@ def route(
     else:
         say(dress.text(answer))
     stop(_exit(answer))
+
+
+@route_app.command()
+def batch(
+    source: Annotated[Path, typer.Argument(help="Requests: .csv or .jsonl.")],
+    target: Annotated[Path, typer.Argument(help="Requests with their answers, same format.")],
+    as_json: Json = False,
+) -> None:
+    """Answer many requests in place, unsigned; exit 1 when any row was bad.
+
+    CSV columns are request fields, lists separated by `;`.
+
+    Example: kpax route batch customers.csv answers.csv
+    """
+    from geo_router.rulebook.batch import Batch  # noqa: PLC0415 - one request needs none of it
+
+    with failing(as_json=as_json):
+        if source.resolve() == target.resolve():
+            raise InvalidError("source and target are the same file", where=str(source))
+        today = datetime.now(UTC).date().isoformat()
+        count = Batch(tables.load(), today).run(source, target)
+    body = {"rows": count.rows, "bad": count.bad, "target": str(target)}
+    emit(body, as_json=as_json, text=f"{count.rows} rows, {count.bad} of them bad: {target}")
+    stop(Exit.FAILED if count.bad else Exit.DONE)
 
 
 def _ask(asked: object) -> Answer:
@@ -210,26 +234,8 @@ def _listed(text: str | None) -> list[str] | None:
 
 
 def _coordinates(lat: str | None, lon: str | None) -> list[object] | None:
-    given = [_number(text) for text in (lat, lon) if text is not None]
+    given = [reading.number_or_text(text) for text in (lat, lon) if text is not None]
     return given or None
-
-
-def _samples(text: str | None) -> dict[str, list[object]] | None:
-    if text is None:
-        return None
-    samples: dict[str, list[object]] = {}
-    for entry in text.split(","):
-        name, _, ms = entry.partition("=")
-        samples.setdefault(name, []).append(_number(ms))
-    return samples
-
-
-def _number(text: str) -> object:
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
 
 
 def _is_bad(answer: Answer) -> bool:

@@ -194,10 +194,10 @@ def _lawful(tables: Tables, fired: tuple[Fired, ...], held: int) -> int:
 
 
 def _billed(evidence: tuple[Fired, ...], held: int) -> int:
-    """What the billing country opens; where it refuses, nothing: the two cannot be reconciled here."""
+    """What the billing country opens: nothing where it refuses; all where there is none beside."""
     for one in evidence:
         if one.role is Role.BILLING:
-            return 0 if one.part.refusal is not None else allowed(one.part, held)
+            return allowed(one.part, held)
     return -1
 
 
@@ -266,7 +266,7 @@ def _first_open(
     if open_now >> first & 1:
         return first, _ALLOWED
     has_home = home is not None and left >> home & 1
-    gives_up = request.by_latency or (request.may_fall_back and not request.strict)
+    gives_up = request.by_latency or request.may_fall_back  # strict has left nothing to move to
     if left & open_now and (gives_up or not has_home):
         return _first(order, left & open_now), _ALLOWED
     return first, (Decision.QUEUED, Refusal.NO_CAPACITY)

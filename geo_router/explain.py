@@ -226,15 +226,19 @@ def _smallest(needs: set[int]) -> set[int]:
     }
 
 
-def _rules(verdict: Verdict) -> list[dict[str, object]]:
-    """Each rule once for each role, with the countries it was read for."""
-    read = [
+def rules_read(verdict: Verdict) -> list[Fired]:
+    """The rules that count in the answer; a network country's only where it stopped the request."""
+    return [
         one
         for one in (*verdict.fired, *verdict.evidence)
         if one.role is not Role.NETWORK or one.part.refusal == decide.SANCTIONS
     ]
+
+
+def _rules(verdict: Verdict) -> list[dict[str, object]]:
+    """Each rule once for each role, with the countries it was read for."""
     grouped: dict[tuple[str, Role], list[Fired]] = {}
-    for one in read:
+    for one in rules_read(verdict):
         grouped.setdefault((one.rule.id, one.role), []).append(one)
     return [_rule(group) for group in grouped.values()]
 

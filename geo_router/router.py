@@ -64,7 +64,7 @@ def settle(
     try:
         request, asked_day = reading.read(rules, raw)
         day = _day(asked_day, as_of)
-        states = _states(rules, placement)
+        states = states_of(rules, placement)
         if metric not in ("rtt", "distance"):
             _refuse("/metric", f"rtt or distance is needed, not {reading.echo(metric)}")
     except reading.BadRequestError as bad:
@@ -73,7 +73,7 @@ def settle(
     on = day or today
     form = reading.canonical(rules, request, None if on == today else on)
     verdict = decide.decide(
-        rules, request, today=on, open_now=_mask(states, "open"), metric=metric
+        rules, request, today=on, open_now=mask_of(states, "open"), metric=metric
     )
     unsigned = _unsigned(rules, request, on, today)
     answer = explain.answer(
@@ -82,7 +82,7 @@ def settle(
         verdict,
         today=on,
         request_hash=reading.request_hash(form),
-        degraded=_mask(states, "degraded"),
+        degraded=mask_of(states, "degraded"),
         unsigned=unsigned,
     )
     return Settled(
@@ -119,7 +119,8 @@ def _day(asked: str | None, argument: str | date | None) -> str | None:
     return day
 
 
-def _states(rules: Tables, placement: Mapping[str, str] | None) -> list[str]:
+def states_of(rules: Tables, placement: Mapping[str, str] | None = None) -> list[str]:
+    """The state of each cluster: that of the tables, or the one given."""
     states = [cluster.state for cluster in rules.clusters]
     for name, state in (placement or {}).items():
         number = rules.cluster_numbers.get(str(name).strip().lower())
@@ -131,7 +132,8 @@ def _states(rules: Tables, placement: Mapping[str, str] | None) -> list[str]:
     return states
 
 
-def _mask(states: list[str], wanted: str) -> int:
+def mask_of(states: list[str], wanted: str) -> int:
+    """The clusters in a state."""
     return sum(1 << at for at, state in enumerate(states) if state == wanted)
 
 

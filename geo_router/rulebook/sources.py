@@ -264,6 +264,27 @@ class Obligations(Entry, frozen=True):
     flags: dict[str, Duty]
 
 
+class Change(Entry, frozen=True):
+    """One edition of the rules: what was changed, why, by whom, and who looked at it."""
+
+    version: str
+    data_hash: str
+    date: str
+    what: str
+    why: str
+    source: str
+    author: str
+    reviewer: str | None
+    legal_reviews: dict[str, str] = {}
+    """Rule id → reference of the legal review that ends its `needs_legal_review`."""
+
+
+class Changes(Entry, frozen=True):
+    """CHANGES.yaml, newest first."""
+
+    changes: list[Change]
+
+
 class Country(Entry, frozen=True):
     """A row of countries.csv."""
 
@@ -317,6 +338,11 @@ def read(folder: Path = FOLDER) -> Sources:
     )
 
 
+def read_changes(folder: Path = FOLDER) -> Changes:
+    """The log of editions of a rules folder; it is about the compiled table, so no part of it."""
+    return _yaml(folder / "CHANGES.yaml", Changes)
+
+
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON Schema of each YAML file, by file name."""
     shapes = {
@@ -326,6 +352,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "compliance_offerings.yaml": Offerings,
         "vendor_facts.yaml": VendorFacts,
         "obligations.yaml": Obligations,
+        "CHANGES.yaml": Changes,
     }
     return {name: msgspec.json.schema(shape) for name, shape in shapes.items()}
 

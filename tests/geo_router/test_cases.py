@@ -40,7 +40,7 @@ def outcome(answer: dict) -> tuple:
     return answer["decision"], answer["refusal"], answer["cluster"], order
 
 
-def slow_outcome(request: dict, **arguments: Any) -> tuple:  # noqa: ANN401 - passed on as it is
+def slow_outcome(request: dict, **arguments: Any) -> tuple:
     slow = plain.decide(SOURCES, request, today=TODAY, **arguments)
     return slow.decision, slow.refusal, slow.cluster, slow.ranked
 

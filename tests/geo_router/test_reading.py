@@ -167,6 +167,14 @@ def test_one_meaning_has_one_hash(same: dict) -> None:
     assert read(same)["request_hash"] == read({"country": "GB"})["request_hash"]
 
 
+def test_a_place_has_one_hash() -> None:
+    hashes = {
+        read({"country": "GB", "coordinates": pair})["request_hash"]
+        for pair in ([0, 0], [0.0, -0.0], [-0.0, 0])
+    }
+    assert len(hashes) == 1
+
+
 @pytest.mark.parametrize(
     "other",
     [

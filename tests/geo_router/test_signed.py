@@ -32,7 +32,7 @@ def verify(token: str, *, request: object = REQUEST, now: datetime = NOW) -> sig
     return signed.verify(token, request=request, keys=KEY.public, now=now)
 
 
-def reason(token: str, **arguments: Any) -> str:  # noqa: ANN401 - passed on as it is
+def reason(token: str, **arguments: Any) -> str:
     with pytest.raises(RefusedError) as caught:
         verify(token, **arguments)
     assert (caught.value.problem_slug, caught.value.problem_status) == ("decision-invalid", 422)
