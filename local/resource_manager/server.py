@@ -7,6 +7,7 @@ Paths are taken apart without case, as clients spell `resourcegroups` in two way
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from local.errors import StackError
 from local.resource_manager import local_calls
 from local.resource_manager.answers import error_answer, json_answer
 from local.resource_manager.call import Call
@@ -41,9 +43,17 @@ class Server:
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held = contextlib.ExitStack()
 
     async def start(self) -> None:
-        """Recover what was running, then listen."""
+        """Recover what was running, then listen.
+
+        Raises:
+            StackError: another process serves this home; nothing was touched.
+        """
+        alone = self._held.enter_context(self._home.locked("resource_manager", wait=False))
+        if not alone:
+            raise StackError("Another Resource Manager serves this home.")
         await self._service.start()
         app = web.Application(middlewares=[self._guard], client_max_size=_MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._dispatch)
@@ -56,6 +66,7 @@ class Server:
         if self._runner is not None:
             await self._runner.cleanup()
         await self._service.stop()
+        self._held.close()
 
     async def _listen(self) -> None:
         if self._runner is None:
