@@ -48,6 +48,16 @@ COMMANDS: dict[str, Entry] = {
         "Ask where a customer's space may live.",
         "kpax route --country DE --sector health",
     ),
+    "rules": Entry(
+        "geo_router.rulebook.cli:rules_app",
+        "Look at, check and compare the rules.",
+        "kpax rules lint",
+    ),
+    "compliance": Entry(
+        "geo_router.rulebook.cli:compliance_app",
+        "The platform's certifications per cluster.",
+        "kpax compliance matrix",
+    ),
     "order": Entry(
         "provisioning.cli:order_app",
         "Order a space.",
