@@ -25,17 +25,16 @@ def install() -> None:
     Raises:
         StackError: npm is missing or failed; its last words are told.
     """
-    program = Path(node())
-    npm = shutil.which("npm", path=str(program.parent))
-    if npm is None and (packaged := packaged_node()):  # some systems ship Node without npm
-        program, npm = packaged, shutil.which("npm", path=str(packaged.parent))
-    if npm is None:
+    command = _npm(Path(node()))
+    if command is None and (packaged := packaged_node()):  # some systems ship Node without npm
+        command = _npm(packaged)
+    if command is None:
         raise StackError(
-            "npm was not found beside Node.", remedy="Install npm, or `make setup`."
+            "npm was not found beside Node.", remedy="Install npm, then `make setup`."
         )
-    path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     done = subprocess.run(
-        [npm, *_ARGUMENTS],
+        [*command, *_ARGUMENTS],
         cwd=_FOLDER,
         env={**os.environ, "PATH": path},
         capture_output=True,
@@ -44,6 +43,18 @@ def install() -> None:
     )
     if done.returncode:
         raise StackError(f"npm failed: {(done.stderr or done.stdout).strip()[-1200:]}")
+
+
+def _npm(program: Path) -> list[str] | None:
+    """The command that is npm under this Node.
+
+    Its script is named where it is: the Node wheel's `bin/npm` is a copy that finds nothing.
+    """
+    script = program.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    if script.exists():
+        return [str(program), str(script)]
+    beside = shutil.which("npm", path=str(program.parent))
+    return [beside] if beside else None
 
 
 if __name__ == "__main__":

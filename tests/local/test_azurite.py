@@ -15,7 +15,7 @@ from azure.data.tables import TableServiceClient
 from azure.storage.blob import BlobServiceClient
 
 from local import processes
-from local.azurite import Account, AzuriteAccounts, requests, servers
+from local.azurite import Account, AzuriteAccounts, install, requests, servers
 from local.errors import StackError
 from local.home import PROJECT, Home
 
@@ -132,6 +132,18 @@ def test_node_is_found_without_one_on_the_path(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", "/nonexistent")
     told = subprocess.run([servers.node(), "--version"], capture_output=True, check=True)
     assert re.match(rb"v\d+", told.stdout)
+
+
+def test_the_npm_of_the_node_wheel_runs() -> None:
+    packaged = servers.packaged_node()
+    assert packaged
+    command = install._npm(packaged)
+    assert command
+    environment = {"PATH": str(packaged.parent), "HOME": "/nonexistent"}
+    told = subprocess.run(
+        [*command, "--version"], env=environment, capture_output=True, check=True
+    )
+    assert re.match(rb"\d+\.", told.stdout)
 
 
 def test_the_package_is_pinned_with_hashes_and_without_addresses() -> None:
