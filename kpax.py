@@ -8,6 +8,8 @@ do not know the local stack themselves.
 from __future__ import annotations
 
 import importlib
+import json
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -173,8 +175,27 @@ def _main() -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    app(prog_name="kpax")
+    """Run the command line; a wrong call is a problem document where JSON is asked for."""
+    if "--json" not in sys.argv[1:]:
+        app(prog_name="kpax")
+        return
+    try:
+        code: object = app(prog_name="kpax", standalone_mode=False)
+    except Exception as error:
+        told = getattr(error, "format_message", None)
+        if told is None:
+            raise
+        sys.exit(_wrong_call(str(told())))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wrong_call(message: str) -> int:
+    from spaces.errors import InvalidError  # noqa: PLC0415 — only after a mistake
+    from spaces.problems import problem  # noqa: PLC0415 — likewise
+
+    error = InvalidError(message.rstrip("."), remedy="See the command's --help.")
+    print(json.dumps(problem(error), ensure_ascii=False))
+    return int(error.exit)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,13 @@ def ask(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
     try:
         with opener.open(request, timeout=30) as answer:
-            return answer.status, dict(answer.headers), answer.read()
+            return answer.status, _lower(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read()
+        return error.code, _lower(error.headers), error.read()
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -214,13 +218,13 @@ def test_the_console_asks_for_the_key_once(stack: Stack) -> None:
     assert (status, b"needs its key" in page) == (401, True)
     assert ask(stack, "GET", "/console?code=wrong")[0] == 401
     status, headers, _ = ask(stack, "GET", f"/console?code={env['function_key']}")
-    assert (status, headers["Location"]) == (303, "/console")
-    cookie = headers["Set-Cookie"].split(";")[0]
+    assert (status, headers["location"]) == (303, "/console")
+    cookie = headers["set-cookie"].split(";")[0]
     status, headers, page = ask(stack, "GET", "/console", headers={"Cookie": cookie})
     assert status == 200
     for name in ("thrice", "taken", "France", "England", "India"):
         assert name.encode() in page
-    assert "unsafe-inline" not in headers["Content-Security-Policy"]
+    assert "unsafe-inline" not in headers["content-security-policy"]
     assert b"style=" not in page
     status, headers, _ = ask(
         stack, "GET", "/console/fragments/fleet", headers={"Cookie": cookie}
@@ -229,7 +233,7 @@ def test_the_console_asks_for_the_key_once(stack: Stack) -> None:
         stack,
         "GET",
         "/console/fragments/fleet",
-        headers={"Cookie": cookie, "If-None-Match": headers["ETag"]},
+        headers={"Cookie": cookie, "If-None-Match": headers["etag"]},
     )
     assert (status, again[0]) == (200, 304)
 
@@ -238,5 +242,5 @@ def test_without_a_key_the_api_is_closed(stack: Stack) -> None:
     for path in ("/api/v1/spaces", "/api/v1/queues", "/api/v1/operations/op-x"):
         status, headers, body = ask(stack, "GET", path)
         assert status == 401
-        assert headers["Content-Type"].startswith("application/problem+json")
+        assert headers["content-type"].startswith("application/problem+json")
         assert json.loads(body)["type"].endswith("/unauthenticated")
