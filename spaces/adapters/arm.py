@@ -8,7 +8,7 @@ local-stack.md 2.4.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.core.pipeline.policies import SansIOHTTPPolicy
@@ -80,6 +80,7 @@ class AzureArm:
         excluded_principal: str,
     ) -> None:
         self._subscription = subscription
+        self._host = urlsplit(endpoint).hostname
         self._excluded_principal = excluded_principal
         options: dict[str, Any] = {"transport": wire.transport(telemetry.ARM_CALLS)}
         if is_loopback(endpoint):
@@ -167,7 +168,7 @@ class AzureArm:
             while url:
                 page = await self.call("GET", url, where=f"scale set {scale_set}")
                 found += [_instance(item) for item in page.get("value", [])]
-                url = page.get("nextLink")
+                url = self._next(page.get("nextLink"))
         except errors.NotFoundError:
             return []
         return sorted(found, key=lambda instance: instance.name)
@@ -201,6 +202,12 @@ class AzureArm:
     async def close(self) -> None:
         """Release the client; the connections belong to the wire."""
         await self._client.close()
+
+    def _next(self, link: str | None) -> str | None:
+        """The address of a further page, which gets our token and must be the same host's."""
+        if link and urlsplit(link).hostname != self._host:
+            raise errors.DeniedError("a further page is said to be on another host", where=link)
+        return link
 
     def _group(self, resource_group: str) -> str:
         return f"/subscriptions/{self._subscription}/resourceGroups/{quote(resource_group, safe='')}"

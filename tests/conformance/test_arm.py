@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
 import uuid
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from spaces.adapters.arm import AzureArm
+from spaces.adapters.arm import AllowHttp, AzureArm
 from spaces.adapters.credentials import StaticCredential
 from spaces.errors import (
     ConflictError,
@@ -305,8 +307,8 @@ async def test_after_a_lost_answer_the_stack_is_found_by_name(
 ) -> None:
     request = a_request(unique)
     real.fault(kind="lose", method="PUT", path=f"/{request.name}")
-    # aiohttp itself repeats a PUT whose connection was an old one, and then meets its own stack
-    with pytest.raises((UnknownError, ConflictError)):
+    # aiohttp itself repeats a PUT whose connection was an old one; then it meets its own stack
+    with contextlib.suppress(UnknownError, ConflictError):
         await real.arm.put_stack(request)
     assert (await _ended(real, request.name)).state is StackState.SUCCEEDED
 
@@ -411,6 +413,34 @@ async def test_machines_are_read_page_by_page_with_their_zone_state_and_limits(
         ]
         assert {headers["authorization"] for headers in server.headers} == {"Bearer the-token"}
         await arm.close()
+
+
+async def test_a_next_page_elsewhere_is_not_asked_for(wire: Wire) -> None:
+    async with scripted() as server:
+        arm = _adapter(wire, server.url, token="t", subscription=SUBSCRIPTION)
+        other = server.url.replace("127.0.0.1", "localhost")
+        server.will(Reply(body={"value": [], "nextLink": f"{other}/next"}))
+        with pytest.raises(DeniedError, match="another host"):
+            await arm.instances("rg", "vmss")
+        assert len(server.asked) == 1
+        await arm.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("http://127.0.0.1:8080/x", {"enforce_https": False}),
+        ("http://management.example/x", {}),
+    ],
+)
+def test_the_bearer_policy_is_relaxed_for_this_machine_alone(
+    url: str, options: dict[str, bool]
+) -> None:
+    request = SimpleNamespace(
+        http_request=SimpleNamespace(url=url), context=SimpleNamespace(options={})
+    )
+    AllowHttp().on_request(request)
+    assert request.context.options == options
 
 
 async def test_a_put_is_denied_to_all_but_the_control_plane_and_unmanages_by_deleting(
