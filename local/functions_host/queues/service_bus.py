@@ -127,8 +127,8 @@ def _delivery(message: ServiceBusReceivedMessage) -> Delivery:
         body=_body(message),
         message_id=_text(message.message_id),
         sequence_number=message.sequence_number or 0,
-        delivery_count=(message.delivery_count or 0)
-        + 1,  # the wire counts from 0, functions from 1
+        # The wire counts from 0, functions from 1.
+        delivery_count=(message.delivery_count or 0) + 1,
         lock_token=str(message.lock_token),
         locked_until=locked_until,
         properties={

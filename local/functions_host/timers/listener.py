@@ -125,11 +125,9 @@ class TimerListener:
     def _due(self, status: Status) -> datetime:
         """The next time from now on: what fell into a long run is skipped, not made up for."""
         now = self._clock.now()
-        return (
-            status.following
-            if status.following > now
-            else self._trigger.schedule.next_after(now)
-        )
+        if status.following > now:
+            return status.following
+        return self._trigger.schedule.next_after(now)
 
     async def _begin(self) -> Beginning:
         known = await self._known()

@@ -125,8 +125,7 @@ class Site:
         function, trigger, values = found
         if level < trigger.level:
             return web.Response(status=401)
-        # Run to its end even when the caller hangs up: on Azure the function is not told either.
-        return await asyncio.shield(self._run(function, request, values, await request.read()))
+        return await self._run(function, request, values, await request.read())
 
     def _find(
         self, method: str, path: str

@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
+from local.functions_host.web import server
 from tests.local.functions_host.rig import FUNCTION_KEY, MASTER_KEY, MakeApp, RunHost
 
 _ECHO = """
@@ -21,6 +22,14 @@ async def echo(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("echo/special")
 def special(req: func.HttpRequest) -> str:
     return "plain text"
+
+@app.route("named/{name}")
+async def named(req: func.HttpRequest) -> str:
+    return "anybody"
+
+@app.route("named/me")
+async def me(req: func.HttpRequest) -> str:
+    return "me"
 
 @app.route("cookies")
 def cookies(req: func.HttpRequest) -> func.HttpResponse:
@@ -66,6 +75,8 @@ async def test_literals_win_and_optional_parts_may_be_missing(
 ) -> None:
     async with run_host(make_app(_ECHO)) as rig:
         assert await (await rig.client.get(rig.url("/echo/special"))).text() == "plain text"
+        assert await (await rig.client.get(rig.url("/named/you"))).text() == "anybody"
+        assert await (await rig.client.get(rig.url("/named/me"))).text() == "me"
         assert (await (await rig.client.get(rig.url("/echo"))).json())["route"] == {}
 
 
@@ -87,6 +98,16 @@ async def test_every_cookie_of_an_answer_survives(make_app: MakeApp, run_host: R
             "a=1; Path=/; HttpOnly; SameSite=Strict",
             "b=2; Domain=example.test; Max-Age=60; Secure",
         ]
+
+
+async def test_a_body_over_the_limit_is_refused_before_the_function_runs(
+    make_app: MakeApp, run_host: RunHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_LARGEST_BODY", 1000)
+    async with run_host(make_app(_ECHO)) as rig:
+        for size, status in ((1000, 200), (1001, 413)):
+            answer = await rig.client.post(rig.url("/bytes"), data=b"x" * size)
+            assert answer.status == status
 
 
 async def test_a_failing_function_answers_500_and_tells_nothing(

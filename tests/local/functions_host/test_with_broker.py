@@ -36,7 +36,7 @@ async def work(msg: func.ServiceBusMessage) -> None:
     if body == "poison":
         raise RuntimeError(body)
     if body == "long":
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(3.5)
         ran.write("long ended\\n")
     if body == "hold" and msg.delivery_count == 1:
         await asyncio.sleep(60)
@@ -49,7 +49,7 @@ def buried(msg: func.ServiceBusMessage) -> None:
 
 
 class Scene:
-    """A broker with one queue (1 s locks, dead after three deliveries), a host, and what ran."""
+    """A broker with one queue (2 s locks, dead after three deliveries), a host, and what ran."""
 
     def __init__(self, broker: Broker, queue: str, ran: Path) -> None:
         self.broker = broker
@@ -86,7 +86,7 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     broker = Broker(tmp_path)
     broker.start()
-    queue = broker.queue(lock_duration=timedelta(seconds=1), max_delivery_count=3)
+    queue = broker.queue(lock_duration=timedelta(seconds=2), max_delivery_count=3)
     ran = tmp_path / "ran"
     ran.touch()
     yield Scene(broker, queue, ran)
