@@ -129,6 +129,18 @@ class Limiter:
             with contextlib.suppress(OSError):
                 group.parent.rmdir()  # stays while it holds another process's group
 
+    def sweep(self) -> None:
+        """Remove every group of this home that holds no process any more.
+
+        For processes that were ended past `release`; nothing may be starting meanwhile.
+        """
+        for base in {*self._mounts.unified, *self._mounts.memory, *self._mounts.cpu}:
+            parent = base / self._folder
+            groups = [entry for entry in parent.glob("*") if entry.is_dir()]
+            for group in (*groups, parent):
+                with contextlib.suppress(OSError):  # a living process keeps its group
+                    group.rmdir()
+
     def _unified(self, name: str, memory_mib: int, cpus: float) -> Plan | None:
         for base in self._mounts.unified:
             with contextlib.suppress(OSError):

@@ -132,6 +132,26 @@ def test_a_group_is_removed_as_soon_as_its_process_has_gone(home: Home) -> None:
     process.stdout.close()
 
 
+def test_a_sweep_removes_what_no_process_is_in(home: Home) -> None:
+    limiter = best(home)
+    empty = limiter.prepare("empty", memory_mib=64, cpus=1)
+    used = limiter.prepare("used", memory_mib=64, cpus=1)
+    program = _TAKES_MEMORY + "\nimport signal; signal.pause()"
+    argv = [sys.executable, "-c", program, json.dumps(used.as_json()), "1"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            limiter.sweep()
+            assert not any(Path(group).exists() for group in empty.groups)
+            assert all(Path(group).is_dir() for group in used.groups)
+        finally:
+            process.kill()
+    limiter.release("used")
+    limiter.sweep()
+    assert not any(Path(group).parent.exists() for group in used.groups)
+
+
 def unified(folder: Path, controllers: str) -> Mounts:
     """A tree as the kernel of a cgroup v2 machine shows it, for groups of the name `x`."""
     for part in (folder, *(folder / name for name in _group_names(folder))):
