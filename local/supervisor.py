@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from local import processes
 from local.azurite import servers
 from local.errors import Code, StackError
+from local.limits import Limiter
 from local.postgres import PostgresServers
 from local.stack import PARTS, healthy
 from local.supervisor_checks import check_disk, check_ports, check_system
@@ -264,6 +265,7 @@ def _end_spaces(home: Home) -> None:
     keep = {one.name for one in PARTS if one.stops > 1}
     left = [process for process in processes.marked(home) if process.name not in keep]
     _at_once([lambda found=found: processes.end(found.identity) for found in left])
+    Limiter(home).sweep()
 
 
 def _at_once(works: Sequence[Callable[[], object]]) -> None:
