@@ -44,7 +44,6 @@ def app_settings(home: Home) -> dict[str, str]:
     from local.key_vault.ca import ca_file  # noqa: PLC0415 — cryptography: only `up` needs it
     from local.key_vault.vaults import Vaults  # noqa: PLC0415 — aiohttp, likewise
     from local.resource_manager.cloud import Identities  # noqa: PLC0415 — likewise
-    from local.resource_manager.cloud import Identities  # noqa: PLC0415 — likewise
     from local.service_bus.connection import connection_string  # noqa: PLC0415 — likewise
 
     accounts = AzuriteAccounts(home)
@@ -59,7 +58,6 @@ def app_settings(home: Home) -> dict[str, str]:
         "KPAX_ARM_ENDPOINT": f"http://127.0.0.1:{home.port('resource_manager')}",
         "KPAX_SUBSCRIPTION_ID": subscription_id(home),
         "KPAX_STATIC_TOKEN": home.secret("token"),
-        "KPAX_CONTROL_PRINCIPAL": Identities(home).principal("control-plane"),
         "KPAX_CONTROL_PRINCIPAL": Identities(home).principal("control-plane"),
         "KPAX_CLUSTER_VAULTS": json.dumps(
             {cluster: vaults[vault_name(cluster)].uri for cluster in CLUSTERS}
