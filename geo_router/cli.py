@@ -14,7 +14,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from geo_router import dress, reading, router, tables
+from geo_router import dress, router, tables, texts
 from geo_router.contract import DEEPEST, object_of, unreadable
 from spaces.cli import Json, emit, failing, say, stop
 from spaces.errors import Exit, InvalidError, UnreachableError
@@ -133,7 +133,7 @@ def route(
         "strict_residency": strict or None,
         "allow_fallback": allow_fallback or None,
         "accept_superseded": accept_superseded or None,
-        "measured_rtt": measured_rtt and reading.samples_of(measured_rtt, ","),
+        "measured_rtt": measured_rtt and texts.samples_of(measured_rtt, ","),
         "data_kinds": _listed(data_kinds),
         "as_of": as_of,
     }
@@ -226,15 +226,12 @@ def _arguments(metric: str | None, placement: str | None) -> dict[str, Any]:
     return given
 
 
-# What cannot be split or is no number is passed on as it stands: the router names it.
-
-
 def _listed(text: str | None) -> list[str] | None:
-    return None if text is None else [entry.strip() for entry in text.split(",")]
+    return None if text is None else texts.list_of(text, ",")
 
 
 def _coordinates(lat: str | None, lon: str | None) -> list[object] | None:
-    given = [reading.number_or_text(text) for text in (lat, lon) if text is not None]
+    given = [texts.number_or_text(text) for text in (lat, lon) if text is not None]
     return given or None
 
 

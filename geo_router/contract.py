@@ -7,19 +7,23 @@ A refusal is a problem document that carries the members of the answer object.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlencode
 
 import msgspec
 
-from geo_router import explain, router, signed, tables
+from geo_router import explain, router, signed, tables, texts
 from geo_router.model import Refusal
 from spaces.errors import FieldError, InvalidError, KpaxError, RefusedError
 from spaces.jsonlimits import decode_strictly
 from spaces.problems import problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geo_router.router import Settled
     from geo_router.signed import SigningKey
     from geo_router.tables import Tables
 
@@ -68,15 +72,30 @@ def decide(
         error.members |= unreadable(error, today=today)
         raise
     settled = router.settle(rules, raw, today=today)
+    found = _answered(rules, settled, {"Cache-Control": "no-store"})
+    if not settled.may_sign or key is None:
+        return found
+    return replace(found, body=signed.sign(found.body, key=key, now=now, jti=str(uuid.uuid4())))
+
+
+def preview(query: Mapping[str, str], *, now: datetime) -> Answered:
+    """The outcome of a request written as query parameters, lists with commas: never signed."""
+    rules, today = tables.load(), now.astimezone(UTC).date().isoformat()
+    raw = {name: texts.field_of(name, text, ",") for name, text in query.items()}
+    settled = router.settle(rules, raw, today=today)
+    return _answered(rules, settled, {"Cache-Control": "public, max-age=60"})
+
+
+def _answered(rules: Tables, settled: Settled, headers: dict[str, str]) -> Answered:
     found = settled.answer
-    if settled.may_sign and key is not None:
-        found = signed.sign(found, key=key, now=now, jti=str(uuid.uuid4()))
-    headers = {"Cache-Control": "no-store"}
     match found["decision"]:
         case "allowed":
             return Answered(status=200, headers=headers, body=found)
         case "queued" | "needs_review":
-            return Answered(status=202, headers=headers, body=found)
+            # Nothing is stored for an anonymous question: asking again tells how it stands.
+            again = urlencode(texts.query_of(settled.form or {}))
+            where = {"Location": f"/api/v1/route?{again}"}
+            return Answered(status=202, headers=headers | where, body=found)
         case _:
             raise _refused(rules, found)
 

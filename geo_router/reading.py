@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from datetime import date
 from typing import TYPE_CHECKING, cast
@@ -127,24 +126,6 @@ def echo(value: object) -> str:
         return "an object" if isinstance(value, dict) else "a list or another type"
     shown = json.dumps(text)[1:-1].replace("<", "\\u003c").replace(">", "\\u003e")
     return f"'{shown[:LONGEST_ECHO]}'"
-
-
-def number_or_text(text: str) -> object:
-    """A finite number, or the text as it stands for the reader to refuse."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
-
-
-def samples_of(text: str, separator: str) -> dict[str, list[object]]:
-    """`uk=12,uk=11,france=9` as the field `measured_rtt`; a cluster's samples are gathered."""
-    samples: dict[str, list[object]] = {}
-    for entry in text.split(separator):
-        name, _, ms = entry.partition("=")
-        samples.setdefault(name.strip(), []).append(number_or_text(ms))
-    return samples
 
 
 class _Reader:

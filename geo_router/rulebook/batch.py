@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from geo_router import decide, explain, reading, router
+from geo_router import decide, explain, reading, router, texts
 from geo_router.contract import DEEPEST, LARGEST_BODY
 from geo_router.model import Decision, Refusal
 from geo_router.tables import Tables
@@ -28,18 +28,6 @@ if TYPE_CHECKING:
 ADDED = ("decision", "refusal", "cluster", "azure_region", "rules", "error")
 MOST_REMEMBERED = 20_000
 """Rows that were seen before are answered from memory; then memory starts anew."""
-
-_LISTS = frozenset(
-    {
-        "data_subject_countries",
-        "assertions",
-        "withdrawn",
-        "certifications",
-        "exclude",
-        "data_kinds",
-    }
-)
-_FLAGS = frozenset({"strict_residency", "allow_fallback", "accept_superseded"})
 
 
 class Row(NamedTuple):
@@ -175,7 +163,7 @@ class Batch:
             return _broken(f"{len(cells)} cells, {len(header)} are needed")
         return self.answer(
             {
-                name: _value(name, cell)
+                name: texts.field_of(name, cell, ";")
                 for name, cell in zip(header, cells, strict=True)
                 if cell.strip()
             }
@@ -202,20 +190,6 @@ def _header(names: list[str]) -> list[str]:
             remedy=f"Each once of: {', '.join(reading.FIELDS)}.",
         )
     return header
-
-
-def _value(name: str, cell: str) -> object:
-    """A cell as the field's type; what does not fit is passed on, and the router names it."""
-    text = cell.strip()
-    if name in _FLAGS:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if name in _LISTS:
-        return [entry.strip() for entry in text.split(";")]
-    if name == "coordinates":
-        return [reading.number_or_text(entry) for entry in text.split(";")]
-    if name == "measured_rtt":
-        return reading.samples_of(text, ";")
-    return text
 
 
 def _fitted(header: list[str], cells: tuple[str, ...]) -> list[str]:

@@ -6,15 +6,15 @@ These commands compute; none of them needs a running system.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import msgspec
 import typer
 import yaml
 
-from geo_router import compliance, tables
+from geo_router import compliance, lookup, tables
 from geo_router.rulebook import compile as compiling
 from geo_router.rulebook import diff, sources
 from geo_router.rulebook.lint import lint
@@ -56,7 +56,7 @@ def check(folder: Folder = sources.FOLDER, as_json: Json = False) -> None:
             _read(folder),
             sources.read_changes(folder),
             data_hash=_load(folder).hash,
-            today=datetime.now(UTC).date(),
+            today=date.fromisoformat(_today()),
         )
     items = [
         {"level": f.level, "where": f.where, "code": f.code, "message": f.message}
@@ -89,7 +89,7 @@ def golden() -> None:
     Example: kpax rules golden && git diff tests/geo_router/golden
     """
     rules = tables.load()
-    GOLDEN.write_text(diff.as_csv(diff.lines(rules, today=_today())))
+    GOLDEN.write_text(diff.as_csv(lookup.lines(rules, today=_today())))
     say(f"{GOLDEN} by the rules {rules.version}")
 
 
@@ -163,15 +163,11 @@ def coverage(as_json: Json = False) -> None:
 
     Example: kpax rules coverage
     """
-    rules = tables.load()
-    lines = diff.lines(rules, today=_today())
-    by_place: dict[str, dict[str, str]] = {}
-    for line in lines:
-        by_place.setdefault(line.place, {"rule": line.rule})[line.sector] = str(line)
-    items = [{"place": place, **answers} for place, answers in by_place.items()]
-    header = ("place", "rule", *rules.sectors)
+    body = lookup.coverage(_today())
+    header = ("place", "rule", *tables.load().sectors)
+    items = cast("list[dict[str, object]]", body["items"])
     rows = [[item[name] for name in header] for item in items]
-    emit({"items": items}, as_json=as_json, text=table(header, rows))
+    emit(body, as_json=as_json, text=table(header, rows))
 
 
 @rules_app.command()

@@ -9,11 +9,10 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from geo_router import decide, tables
-from geo_router.model import Decision, Request
+from geo_router import tables
+from geo_router.lookup import Line, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,23 +20,7 @@ if TYPE_CHECKING:
 
     from geo_router.tables import Tables
 
-COLUMNS = ("place", "sector", "decision", "refusal", "cluster", "ranked", "rule")
-
-
-class Line(NamedTuple):
-    """The answer for a place (country or subdivision) and a sector, without any wishes."""
-
-    place: str
-    sector: str
-    decision: str
-    refusal: str
-    cluster: str
-    ranked: str
-    rule: str
-
-    def __str__(self) -> str:
-        """For a sentence: allowed → a cluster, else the refusal."""
-        return self.cluster or f"{self.decision} ({self.refusal})"
+COLUMNS = Line._fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +47,6 @@ def load(path: Path) -> Tables:
     return tables.read(path.read_bytes())
 
 
-def lines(rules: Tables, *, today: str) -> list[Line]:
-    """Every code and subdivision with a rule of its own, times every sector, sorted."""
-    places = [(code, None) for code in rules.countries]
-    places += [(code[:2], code) for code in rules.subdivisions]
-    return sorted(
-        _line(rules, Request(country=country, subdivision=subdivision, sector=sector), today)
-        for (country, subdivision), sector in product(places, rules.sectors)
-    )
-
-
 def changes(old: Tables, new: Tables, *, today: str) -> list[Change]:
     """The lines that differ; a place that only one of the two knows is not comparable and raises."""
     before = {line[:2]: line for line in lines(old, today=today)}
@@ -94,19 +67,3 @@ def as_csv(found: Iterable[Line]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(found)
     return text.getvalue()
-
-
-def _line(rules: Tables, request: Request, today: str) -> Line:
-    verdict = decide.decide(rules, request, today=today, open_now=rules.every_cluster)
-    ids = [cluster.id for cluster in rules.clusters]
-    order = () if verdict.places is None else verdict.places.order
-    chosen = verdict.cluster if verdict.decision is Decision.ALLOWED else None
-    return Line(
-        place=request.subdivision or request.country,
-        sector=request.sector,
-        decision=str(verdict.decision),
-        refusal=str(verdict.refusal or ""),
-        cluster="" if chosen is None else ids[chosen],
-        ranked=" ".join(ids[at] for at in order if verdict.stages.strict >> at & 1),
-        rule=verdict.fired[0].rule.id,
-    )

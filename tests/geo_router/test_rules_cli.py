@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from geo_router import compliance, tables
+from geo_router.rulebook import cli as rules_cli
 from geo_router.rulebook import sources
 from geo_router.rulebook.cli import compliance_app, rules_app
-from tests.geo_router.builders import CLUSTERS
+from tests.geo_router.builders import CLUSTERS, TODAY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,11 @@ def body(app: typer.Typer, *arguments: str) -> dict:
     code, printed = run(app, *arguments, "--json")
     assert code == 0
     return json.loads(printed)
+
+
+@pytest.fixture(autouse=True)
+def _on_a_fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_cli, "_today", lambda: TODAY)
 
 
 @pytest.fixture
