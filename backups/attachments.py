@@ -65,10 +65,10 @@ async def unpacked(
     """Write every file into the container, each compared with its hash before. Repeatable."""
     await files.blobs.ensure_container(files.container)
     path = objects.folder / "attachment"
-    for number, pack in enumerate(packs):
+    for pack, inside in zip(packs, _by_pack(attachments, len(packs)), strict=True):
         async with objects.fetched(pack) as frames:
             stream = _Stream(frames)
-            for each in _of_pack(attachments, number):
+            for each in inside:
                 if await asyncio.to_thread(stream.take, each.size_bytes, path) != each.sha256:
                     raise damaged(pack.name, "an attachment in it is not what was stored")
                 await files.blobs.create(
@@ -86,10 +86,10 @@ async def reread(
     objects: Objects, packs: Sequence[ObjectRef], attachments: Sequence[Attachment]
 ) -> None:
     """Read every pack and compare every attachment in it, without writing one."""
-    for number, pack in enumerate(packs):
+    for pack, inside in zip(packs, _by_pack(attachments, len(packs)), strict=True):
         async with objects.fetched(pack) as frames:
             stream = _Stream(frames)
-            for each in _of_pack(attachments, number):
+            for each in inside:
                 if await asyncio.to_thread(stream.take, each.size_bytes, None) != each.sha256:
                     raise damaged(pack.name, "an attachment in it is not what was stored")
             stream.expect_end(pack.name)
@@ -179,5 +179,9 @@ def _attachment(info: BlobInfo, size_bytes: int, sha256: str, pack: int) -> Atta
     )
 
 
-def _of_pack(attachments: Sequence[Attachment], number: int) -> list[Attachment]:
-    return [each for each in attachments if each.pack == number]
+def _by_pack(attachments: Sequence[Attachment], packs: int) -> list[list[Attachment]]:
+    """The attachments of each pack, in their order."""
+    found: list[list[Attachment]] = [[] for _ in range(packs)]
+    for each in attachments:
+        found[each.pack].append(each)
+    return found

@@ -33,9 +33,12 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 18
 _TRIES = 5
+# Whole phrases: a table may well be called `connections`.
 _PASSING = re.compile(
-    r"connect|terminat|shut.?down|starting up|recovery mode|timeout|time-out|deadlock|lost"
-    r"|too many clients|canceling statement|closed",
+    r"connection to server|server closed the connection|terminating connection"
+    r"|connection has been closed|could not connect|timed out|lost synchronization"
+    r"|is shutting down|is starting up|recovery mode|too many clients|remaining connection slots"
+    r"|deadlock detected|canceling statement due to",
     re.IGNORECASE,
 )
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backups import api, nightly
+from backups.run import ATTEMPT_S
 from spaces.errors import DamagedError, NotFoundError, RefusedError, TransientError
 from spaces.model import OpStatus
 from spaces.ports import Replace, StackState
-from tests.backups.world import FILES, ROWS, World
+from spaces.saga.sweep import sweep
+from tests.backups.world import FILES, GRACE_S, ROWS, World
 from tests.fakes import Script
 
 if TYPE_CHECKING:
@@ -83,6 +85,26 @@ async def test_data_in_force_is_never_removed(world: World) -> None:
     world.clock.advance(days=8)
     assert await nightly.retire_old(world.bare, world.settings) == 0
     assert await world.served() == (ROWS, FILES)
+
+
+async def test_what_cannot_be_removed_now_is_removed_later(world: World) -> None:
+    await backed_up(world)
+    await world.restore()
+    await world.settle()
+    world.clock.advance(days=8)
+    world.databases.faults.plan("drop_database", TransientError("away"))
+    assert await nightly.retire_old(world.bare, world.settings) == 0
+    assert await nightly.retire_old(world.bare, world.settings) == 1
+
+
+async def test_a_long_capture_is_not_started_twice_by_the_sweeper(world: World) -> None:
+    op_id = await world.back_up()
+    world.clock.advance(GRACE_S + ATTEMPT_S - 1)
+    assert await sweep(world.bare, grace_s=GRACE_S) == 0
+    world.clock.advance(2)
+    assert await sweep(world.bare, grace_s=GRACE_S) == 1
+    await world.settle()
+    assert (await world.operation(op_id)).status is OpStatus.SUCCEEDED
 
 
 async def test_a_restore_is_proved_before_it_serves(world: World) -> None:

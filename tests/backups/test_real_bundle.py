@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from backups import census
 from backups.bundle import BundleEngine
 from backups.database import PostgresData
 from backups.engine import Base, Files, Label, Store
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from backups.manifest import Manifest
+    from backups.session import Connection
     from local.azurite import AzuriteAccounts
 
 pytestmark = pytest.mark.stack
@@ -367,3 +369,51 @@ async def test_sessions_are_told_per_database(estate: Estate) -> None:
     ):
         sessions = await data.sessions(estate.server, APP_ROLE)
     assert sessions == {estate.base.database: 1}
+
+
+async def test_tables_are_locked_before_anything_is_read(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truncate and refill beside an open snapshot: half a table would be in the backup."""
+    tried: list[str] = []
+
+    async def another_session(*_: object) -> None:
+        async with connected(estate.server, estate.base.database) as session:
+            await session.execute("SET lock_timeout = '50ms'")
+            for statement in ("TRUNCATE readings_old", "ALTER TABLE devices ADD extra text"):
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    await session.execute(statement)
+                tried.append(statement)
+
+    monkeypatch.setattr(PostgresData, "_pg_dump", another_session)
+    await PostgresData(None).dump(estate.base, lambda _: None)
+    assert len(tried) == 2
+
+
+async def test_a_table_that_changes_before_it_is_locked_begins_the_backup_anew(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harms = iter(("DROP TABLE empty_one", "TRUNCATE readings_old", "CREATE TABLE late ()"))
+    listed = census.tables
+
+    calls = 0
+
+    async def counted(connection: Connection) -> list[census.Table]:
+        nonlocal calls
+        calls += 1
+        found = await listed(connection)
+        # the list outside of the transaction: somebody changes a table right after it
+        if not connection.is_in_transaction():  # type: ignore[attr-defined]
+            statement = next(harms, None)
+            if statement is not None:
+                async with connected(estate.server, estate.base.database) as session:
+                    await session.execute(statement)
+        return found
+
+    monkeypatch.setattr(census, "tables", counted)
+    contents = await PostgresData(None).contents(estate.base)
+    rows = {table.name: table.rows for table in contents.tables}
+    assert "public.empty_one" not in rows
+    assert rows["public.readings_old"] == 0
+    assert "public.late" in rows
+    assert calls >= 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,22 @@ def test_a_frame_of_another_object_does_not_fit() -> None:
     mixed = one[:HEADER_BYTES] + frames(one)[0] + frames(other)[1]
     with pytest.raises(DamagedError):
         opened(mixed)
+
+
+def test_a_large_object_is_sealed_in_little_memory() -> None:
+    class Nowhere(io.RawIOBase):
+        def write(self, data: bytes, /) -> int:  # type: ignore[override]
+            return len(data)
+
+    piece = bytes(1 << 18)
+    tracemalloc.start()
+    sealer = Sealer(Nowhere(), data_key=KEY, name="p/x")  # type: ignore[arg-type]
+    for _ in range(256):
+        sealer.write(piece)
+    assert sealer.finish().plain_bytes == 64 << 20
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 << 20
 
 
 def test_an_object_opens_under_its_own_name_and_key_only() -> None:

@@ -58,20 +58,26 @@ class Stopped(BaseException):
 
 @dataclass(slots=True)
 class Counter:
-    """Counts port calls; stops the process once, at call `at`, on its `side`."""
+    """Counts port calls; stops the process once, at call `at`, on its `side`.
+
+    A dead process makes no more calls, not even those that its `finally` would have made.
+    """
 
     at: int = 0
     side: str = "before"
     seen: int = 0
     stopped: bool = False
+    dead: bool = False
     calls: list[str] = field(default_factory=list[str])
 
     def step(self, name: str, side: str) -> None:
+        if self.dead:
+            raise Stopped
         if side == "before":
             self.seen += 1
             self.calls.append(name)
         if not self.stopped and self.at == self.seen and self.side == side:
-            self.stopped = True
+            self.stopped = self.dead = True
             raise Stopped
 
 
@@ -270,6 +276,7 @@ class World:
                 if not await self.bus.pump({QUEUE: self._on_run}, most=400):
                     return
             except Stopped:
+                self.counter.dead = False
                 self.clock.advance(31)  # the queue's lock of the dead process runs out
 
     async def settle(self, *, hours: float = 3.0) -> None:
