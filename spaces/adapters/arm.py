@@ -281,13 +281,14 @@ def _instance(item: Mapping[str, Any]) -> Instance:
 
 
 def _power(properties: Mapping[str, Any]) -> str:
-    """The power state (`running`) where the answer has an instance view, else the provisioning's."""
+    """The power state (`running`) where the answer tells one, else the provisioning's."""
     view: Mapping[str, Any] = properties.get("instanceView") or {}
     for status in view.get("statuses") or []:
         kind, _, word = str(status.get("code", "")).partition("/")
         if kind == "PowerState":
             return word
-    return str(properties.get("provisioningState", "")).lower()
+    told = properties.get("powerState") or properties.get("provisioningState") or ""
+    return str(told).lower().removeprefix("vm ")
 
 
 def _meaning(

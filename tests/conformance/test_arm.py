@@ -380,26 +380,29 @@ async def test_machines_are_read_page_by_page_with_their_zone_state_and_limits(
                     "nextLink": second,
                 }
             ),
-            Reply(body={"value": [_machine("vmss_0", "1", None)]}),
+            Reply(
+                body={
+                    "value": [
+                        _machine("vmss_0", "1", "VM stopped"),
+                        _machine("vmss_2", "3", None),
+                    ]
+                }
+            ),
         )
-        assert await arm.instances("rg a", "vmss") == [
-            Instance(
-                name="vmss_0",
-                zone="1",
-                state="succeeded",
-                memory_mib=192,
-                cpus=2.0,
-                limited_by="cgroup v2",
-            ),
-            Instance(
-                name="vmss_1",
-                zone="2",
-                state="running",
-                memory_mib=192,
-                cpus=2.0,
-                limited_by="cgroup v2",
-            ),
+        found = await arm.instances("rg a", "vmss")
+        assert [(each.name, each.zone, each.state) for each in found] == [
+            ("vmss_0", "1", "stopped"),
+            ("vmss_1", "2", "running"),
+            ("vmss_2", "3", "succeeded"),
         ]
+        assert found[0] == Instance(
+            name="vmss_0",
+            zone="1",
+            state="stopped",
+            memory_mib=192,
+            cpus=2.0,
+            limited_by="cgroup v2",
+        )
         assert server.asked == [
             (
                 "GET",
@@ -491,8 +494,9 @@ def _machine(name: str, zone: str, power: str | None) -> dict[str, Any]:
         "provisioningState": "Succeeded",
         "limits": {"memoryMib": 192, "cpus": 2.0, "mechanism": "cgroup v2"},
     }
-    if power is not None:
-        properties["instanceView"] = {
-            "statuses": [{"code": "ProvisioningState/x"}, {"code": power}]
-        }
+    if power is not None and power.startswith("PowerState/"):
+        codes = [{"code": "ProvisioningState/succeeded"}, {"code": power}]
+        properties["instanceView"] = {"statuses": codes}
+    elif power is not None:
+        properties["powerState"] = power
     return {"name": name, "zones": [zone], "properties": properties}
