@@ -119,6 +119,16 @@ async def test_a_missing_object_is_found(stored: Stored, part: str) -> None:
     assert found.value.members["object"] == name
 
 
+async def test_damage_is_found_before_a_byte_is_loaded(stored: Stored) -> None:
+    name = await stored.name_of("-database")
+    size = len(await stored.blobs.read(stored.container, name))
+    before = stored.world.data.loads
+    stored.blobs.flip(stored.container, name, size - 1)
+    with pytest.raises(DamagedError, match="size or hash"):
+        await stored.verify()
+    assert stored.world.data.loads == before
+
+
 async def test_swapped_objects_are_found(stored: Stored) -> None:
     one, other = await stored.name_of("-database"), await stored.name_of("-contents")
     objects = await stored.world.stored()
