@@ -1,8 +1,8 @@
 """All functions of the app, one blueprint per room."""
 
 import azure.functions as func
-import backups.triggers
 
+import backups.triggers
 import console.triggers
 import console.web
 import geo_router.triggers
