@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import uuid
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 
 from local.home import Home
 from spaces.adapters.wire import Wire
+from tests.conformance.arm_rig import RealRig, adapter, start
 from tests.conformance.parts import Parts
 
 if TYPE_CHECKING:
@@ -46,3 +48,14 @@ def unused_port() -> Iterator[int]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
+
+
+@pytest.fixture
+async def real_arm(parts: Parts, wire: Wire) -> AsyncIterator[RealRig]:
+    endpoint = await asyncio.to_thread(start, parts)
+    subscription = parts.home.value("subscription_id", lambda: str(uuid.uuid4()))
+    arm = adapter(wire, endpoint, token=parts.home.secret("token"), subscription=subscription)
+    rig = RealRig(parts, arm)
+    yield rig
+    rig.file.unlink(missing_ok=True)
+    await arm.close()
