@@ -10,7 +10,7 @@ import pytest
 from azure.servicebus._pyamqp import _decode as sdk_decode
 from azure.servicebus._pyamqp import _encode as sdk_encode
 from azure.servicebus._pyamqp.types import TYPE, VALUE, AMQPTypes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.service_bus import codec
@@ -111,6 +111,7 @@ def test_whatever_the_sdk_writes_is_read_back_as_it_was(value: object) -> None:
     assert skip(encoded) == len(encoded)
 
 
+@settings(max_examples=40)
 @given(st.lists(VALUES, max_size=8))
 def test_a_list_of_encoded_values_reads_as_the_list_of_the_values(values: list[object]) -> None:
     parts = [sdk_writes(value) for value in values]
@@ -120,6 +121,7 @@ def test_a_list_of_encoded_values_reads_as_the_list_of_the_values(values: list[o
     assert slices(encoded) == parts
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(max_size=20), VALUES, max_size=6))
 def test_a_map_of_encoded_pairs_reads_as_the_map(values: dict[str, object]) -> None:
     parts = [part for pair in values.items() for part in map(sdk_writes, pair)]

@@ -137,6 +137,19 @@ def test_a_renewed_lock_holds_longer_and_the_old_end_means_nothing() -> None:
     rig.queue.active.complete(token)
 
 
+def test_a_renewed_lock_ends_too() -> None:
+    rig, waiting = Rig(), Consumer(credit=1)
+    rig.send("a")
+    _, token = rig.receive_one()
+    rig.pass_ms(1_000)
+    rig.queue.active.renew(token)
+    rig.queue.active.hungry(waiting)
+    rig.pass_ms(LOCK_MS - 1)
+    assert not waiting.got
+    rig.pass_ms(1)
+    assert waiting.bodies == ["a"]
+
+
 def test_the_last_allowed_delivery_that_fails_makes_a_dead_letter() -> None:
     rig = Rig()
     rig.send("a")

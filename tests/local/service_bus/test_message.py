@@ -65,7 +65,9 @@ def test_header_annotations_and_delivery_annotations_survive() -> None:
             footer={"end": 1},
         )
     )
-    got = decode_payload(memoryview(render(sent, stamps(state=1, locked_until_ms=5))))
+    rendered = render(sent, stamps(state=1, locked_until_ms=5))
+    assert rendered.count(b"x-opt-sequence-number") == 1
+    got = decode_payload(memoryview(rendered))
     assert got.header is not None
     assert (got.header.durable, got.header.priority, got.header.ttl) == (True, 9, 5_000)
     assert got.message_annotations == {

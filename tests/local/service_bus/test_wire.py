@@ -259,6 +259,59 @@ async def test_one_turn_writes_no_more_than_its_share_to_one_client() -> None:
     assert len(transfers) == 20
 
 
+async def test_nothing_is_told_before_it_is_committed() -> None:
+    told_at_commit: list[int] = []
+    transports: list[Transport] = []
+
+    class Watching(MemoryStore):
+        def commit(self) -> None:
+            told_at_commit.append(sum(len(transport.written) for transport in transports))
+
+    namespace = Namespace(Watching(), clock=Clock(), declared=[QueueSettings(name="q")])
+    server = Server(namespace, KEY, on_failure=lambda error: pytest.fail(str(error)))
+    peer = Peer(server)
+    transports.append(peer.transport)
+    peer.open()
+    peer.attach("q", receiver=False)
+    before = len(peer.transport.written)
+    peer.connection.data_received(
+        frames.frame(
+            0,
+            codec.composite(
+                frames.TRANSFER,
+                (codec.uint(0), codec.uint(0), codec.binary(b"t"), codec.uint(0)),
+            )
+            + raw("x"),
+        )
+    )
+    told_at_commit.clear()
+    peer.server.flush()
+    assert told_at_commit == [before]
+    assert len(peer.transport.written) > before
+
+
+async def test_a_failed_commit_tells_nothing() -> None:
+    failures: list[Exception] = []
+
+    class Broken(MemoryStore):
+        is_broken = False
+
+        def commit(self) -> None:
+            if self.is_broken:
+                raise OSError("no space left")
+
+    store = Broken()
+    namespace = Namespace(store, clock=Clock(), declared=[QueueSettings(name="q")])
+    peer = Peer(Server(namespace, KEY, on_failure=failures.append))
+    peer.open()
+    peer.attach("q", receiver=False)
+    peer.answers()
+    store.is_broken = True
+    peer.transfer(raw("x"))
+    assert peer.answers() == []
+    assert [str(error) for error in failures] == ["no space left"]
+
+
 async def test_a_link_without_a_token_is_refused() -> None:
     peer = Peer(a_server())
     peer.feed(frames.AMQP_HEADER)
@@ -384,7 +437,7 @@ def _conversation() -> list[bytes]:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 def test_no_bytes_of_a_stranger_raise(data: bytes) -> None:
     async def run() -> None:
         for begin in (b"", frames.SASL_HEADER, frames.AMQP_HEADER):
@@ -394,7 +447,7 @@ def test_no_bytes_of_a_stranger_raise(data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_no_damaged_frame_raises_or_breaks_the_broker(data: st.DataObject) -> None:
     async def run() -> None:
         peer = await a_peer()
