@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from backups import keyring
-from spaces.errors import DamagedError, NotFoundError, WrongKeyError
+from backups.engine import Captured, Files, Label
+from spaces.errors import ConflictError, DamagedError, NotFoundError, WrongKeyError
 from spaces.model import BackupId
 from tests.backups.world import World
 
@@ -207,6 +208,30 @@ async def test_a_rotated_regional_key_opens_what_the_old_one_wrapped(stored: Sto
     keys: Any = stored.world.bare.keys
     keys.rotate("https://kv-kx-france.vault.azure.net/", "backup-kek")
     await stored.verify()
+
+
+async def test_a_manifest_is_written_once(stored: Stored) -> None:
+    """Another try with the same contents finds it; other contents are refused."""
+    world = stored.world
+    engine, store = world.places.engine(world.bare), world.places.store(world.bare, world.first)
+    there = await engine.find(store, stored.backup_id)
+    label = Label(
+        space_id=world.first.space_id,
+        backup_id=stored.backup_id,
+        operation_id=there.operation_id,
+        cluster=there.cluster,
+        azure_region=there.azure_region,
+        backup_region=there.backup_region,
+        started_at=there.started_at,
+    )
+    same = Captured(contents=there.contents, completed_at=there.completed_at)
+    assert await engine.publish(store, label, same, expires_at=there.started_at) == there
+    base = await world.places.base(world.bare, world.first, "app")
+    files = Files(blobs=await world.files(""), container="attachments")
+    other = await engine.backup(store, base, files, label, {})
+    with pytest.raises(ConflictError):
+        await engine.publish(store, label, other, expires_at=there.expires_at)
+    assert await engine.find(store, stored.backup_id) == there
 
 
 async def test_an_unknown_backup_is_not_damage(stored: Stored) -> None:

@@ -13,6 +13,7 @@ import yaml
 from backups import dispatch, nightly
 from backups.triggers import decoded
 from spaces.clusters import CLUSTERS
+from spaces.errors import TransientError
 from spaces.messages import Poke, RunRequest, encode
 from spaces.model import OpStatus, Status
 from tests.builders import a_last_backup, a_space
@@ -154,6 +155,19 @@ async def test_a_request_comes_twice_and_starts_one_backup(world: World) -> None
     await nightly.start(world.bare, world.plans, request)
     await world.settle()
     assert len(await world.registry.operations(world.first.space_id)) == 1
+
+
+async def test_a_poke_that_was_not_sent_is_sent_when_the_request_comes_again(
+    world: World,
+) -> None:
+    request = RunRequest(space_id=world.first.space_id, slot="2026-11-23:run:600")
+    world.bus.faults.plan("send", TransientError("the broker is away"))
+    with pytest.raises(TransientError):
+        await nightly.start(world.bare, world.plans, request)
+    assert not [m for m in world.bus.sent if m.queue == dispatch.QUEUE]
+    await nightly.start(world.bare, world.plans, request)
+    (poke,) = [m for m in world.bus.sent if m.queue == dispatch.QUEUE]
+    assert isinstance(decoded(poke.body.encode()), Poke)
 
 
 async def test_a_request_for_a_space_that_is_not_known_ends(world: World) -> None:
