@@ -62,7 +62,7 @@ def survives(stack: Stack, places: list[tuple[str, str]]) -> None:
 
 
 def test_the_app_may_die_at_each_line_of_the_protocol(stopping: Stack) -> None:
-    """Each of the four lines in a step of its own: a step commits once, so it has one of the last two."""
+    """Each of the four lines, in a step of its own: a step commits only once."""
     survives(stopping, list(zip(("route", "deploy", "data", "smoke"), POINTS, strict=True)))
 
 
