@@ -157,7 +157,7 @@ def event_body(
                 "plan": plan or order["plan"],
                 "quantity": 1,
                 "currency": "EUR",
-                "country": "DE",
+                "country": order["country"],
                 "period_end": (now + timedelta(days=30)).isoformat().replace("+00:00", "Z"),
                 "grace_days": 14,
                 "legal_hold": False,

@@ -51,6 +51,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     plan: str
     customer_ref: str
+    country: str
     cluster: str
     url: str
     created_at: datetime
@@ -109,6 +110,7 @@ async def view(ports: Ports, config: Settings, order_id: str) -> OrderView:
         name=space.name,
         plan=space.tier.value,
         customer_ref=space.customer_ref,
+        country=str(json.loads(space.route_request)["country"]),
         cluster=space.cluster,
         url=config.url_of(space.name, space.cluster),
         created_at=instant(row.values["created_at"]),
