@@ -121,6 +121,12 @@ class Broker:
         """An unmodified client that does not repeat what failed."""
         return ServiceBusClient.from_connection_string(self.connection_string, retry_total=0)
 
+    def patient_client(self) -> ServiceBusClient:
+        """An unmodified client that repeats what failed, soon."""
+        return ServiceBusClient.from_connection_string(
+            self.connection_string, retry_backoff_factor=0.05
+        )
+
     def admin(self) -> ServiceBusAdministrationClient:
         """An administration client over plain http."""
         return ServiceBusAdministrationClient.from_connection_string(

@@ -122,7 +122,7 @@ def test_dead_letters_schedules_counts_and_ids_survive(mortal: Broker) -> None:
         mortal.start()
     items = mortal.get("/_local/queues").decode()
     assert f'"name": "{QUEUE}", "active": 1, "scheduled": 1, "dead_letter": 1' in items
-    with ServiceBusClient.from_connection_string(mortal.connection_string) as client:
+    with mortal.patient_client() as client:
         sender = client.get_queue_sender(QUEUE)
         receiver = client.get_queue_receiver(QUEUE, prefetch_count=1)
         sender.send_messages(ServiceBusMessage("twice", message_id="2"))
@@ -135,7 +135,7 @@ def test_dead_letters_schedules_counts_and_ids_survive(mortal: Broker) -> None:
 
 
 def test_the_same_sender_goes_on_after_a_restart(mortal: Broker) -> None:
-    with ServiceBusClient.from_connection_string(mortal.connection_string) as client:
+    with mortal.patient_client() as client:
         sender = client.get_queue_sender(QUEUE)
         sender.send_messages(ServiceBusMessage("before"))
         mortal.kill()

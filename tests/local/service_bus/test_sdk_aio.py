@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from tests.local.service_bus.process import Broker
 
-pytestmark = pytest.mark.stack
+# One loop for all, so that the links are closed once, together.
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
 
 class AioLinks:
@@ -54,9 +55,9 @@ class AioLinks:
         await asyncio.gather(*(link.close() for link in self._links))
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def links(broker: Broker) -> AsyncIterator[AioLinks]:
-    """Links of one test."""
+    """Links to the broker."""
     async with ServiceBusClient.from_connection_string(
         broker.connection_string, retry_total=0
     ) as client:
