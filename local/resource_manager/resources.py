@@ -17,7 +17,13 @@ from local.errors import StackError
 from local.resource_manager.errors import ArmError, TemplateError
 from local.resource_manager.ids import GROUP_TYPE, STACK_TYPE, ResourceId, parse
 from local.resource_manager.providers import PROVIDERS
-from local.resource_manager.providers.base import REGIONS, check_location, normal_location
+from local.resource_manager.providers.base import (
+    REGIONS,
+    Routing,
+    check_location,
+    normal_location,
+)
+from local.resource_manager.providers.compute import SCALE_SET
 from local.resource_manager.providers.front_door import front_door_table
 from local.resource_manager.store import Record
 from local.resource_manager.values import UNKNOWN
@@ -102,7 +108,7 @@ class Resources:
                 stack=owner,
             )
             self.cloud.store.put(done)
-        if provider.routing:
+        if _routes_change(provider, before, done):
             self.refresh_routes()
         return done
 
@@ -226,13 +232,11 @@ class Resources:
         try:
             await self._faults.resource(record.id, "put")
             computed = await provider.realise(record, self.cloud)
-        except BaseException as error:
-            # A cancelled task is a process that ends: the record stays as it is, and is resumed.
-            if not isinstance(error, asyncio.CancelledError):
-                self.cloud.store.update(record.id, state="Failed")
-            if isinstance(error, StackError | OSError):
-                raise ArmError("InternalServerError", str(error), status=500) from error
-            raise
+        except asyncio.CancelledError:
+            raise  # a process that ends: the record stays as it is, and is resumed
+        except Exception as error:
+            self.cloud.store.update(record.id, state="Failed")
+            raise _as_arm_error(error, record) from error
         took_ms = (time.monotonic() - started) * 1000
         log.info("resource.made %s %s %.0f ms", record.id.type, record.id.full_name, took_ms)
         return computed
@@ -251,7 +255,7 @@ class Resources:
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
-        if any(p.routing for r in records if (p := PROVIDERS.get(r.type))):
+        if any(_is_routing(record) for record in records):
             self.refresh_routes()
 
     async def _remove_one(self, record: Record) -> None:
@@ -262,13 +266,13 @@ class Resources:
             self.cloud.store.update(record.id, state="Deleting")
             provider = PROVIDERS.get(record.type)
             if provider is not None:
-                if provider.routing:
-                    self.refresh_routes()
+                if provider.routing is Routing.ALWAYS:
+                    self.refresh_routes()  # no request should still be sent to what is ending
                 try:
                     await self._faults.resource(record.id, "delete")
                     await provider.remove(found, self.cloud)
-                except (StackError, OSError) as error:
-                    raise ArmError("InternalServerError", str(error), status=500) from error
+                except Exception as error:
+                    raise _as_arm_error(error, found) from error
             self.cloud.store.delete(record.id)
 
 
@@ -296,6 +300,29 @@ def is_listed(record: Record) -> bool:
         return False
     provider = PROVIDERS.get(record.type)
     return provider is not None and provider.tracked
+
+
+def _as_arm_error(error: Exception, record: Record) -> ArmError:
+    """What a part of the cloud raised, in the words of the wire."""
+    if isinstance(error, ArmError):
+        return error
+    if not isinstance(error, StackError | OSError):
+        log.exception("resource.broke %s", record.id.full_name)
+    what = f"{record.id.full_name}: {error or type(error).__name__}"
+    return ArmError("InternalServerError", what, status=500)
+
+
+def _is_routing(record: Record) -> bool:
+    provider = PROVIDERS.get(record.type)
+    return provider is not None and provider.routing is not Routing.NEVER
+
+
+def _routes_change(provider: Provider, before: Record | None, after: Record) -> bool:
+    if provider.type == SCALE_SET:
+        return True  # a restarted instance may have a new address, with the same model
+    if before is None:
+        return provider.routing is Routing.ALWAYS
+    return _is_routing(after) and (before.body, before.state) != (after.body, after.state)
 
 
 def _over(before: Record, shown: dict[str, Any]) -> dict[str, Any]:

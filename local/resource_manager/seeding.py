@@ -14,6 +14,8 @@ from local.app_settings import subscription_id
 from local.errors import StackError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from local.home import Home
 
 _POLL_S = 0.05
@@ -93,5 +95,10 @@ class _Credential:
     async def __aenter__(self) -> _Credential:
         return self
 
-    async def __aexit__(self, *args: object) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
         return

@@ -47,7 +47,6 @@ class Service:
     async def start(self) -> None:
         """Bring back what should run, then go on with what was being done."""
         await self.repair()
-        self.operations.resume()
 
     async def stop(self) -> None:
         """End the work of this process; databases and space processes go on."""
@@ -56,7 +55,7 @@ class Service:
         self.cloud.store.close()
 
     async def repair(self) -> list[str]:
-        """Start every database and instance that is recorded and does not run; what failed."""
+        """Start what is recorded and does not run, and go on with operations; what failed."""
         try:
             await self.cloud.compute.recover()
         except (StackError, OSError) as error:
@@ -68,10 +67,16 @@ class Service:
         ]
         failures = await asyncio.gather(*(self._repair_one(one) for one in records))
         self.resources.refresh_routes()
+        self.operations.resume()
         return [failure for failure in failures if failure]
 
     async def stop_processes(self) -> None:
-        """Stop all databases and space processes; their records and data stay."""
+        """Stop all databases and space processes; their records and data stay.
+
+        Operations are halted first, or they would start what was just stopped; `repair` resumes
+        them, and so does the next process.
+        """
+        await self.operations.stop()
         sets = self.cloud.store.of_type(SCALE_SET)
         # A set of no instances, until `repair` asks for the recorded number again.
         idle = (replace(scale_set_of(one, self.cloud), capacity=0) for one in sets)

@@ -88,7 +88,11 @@ class Store:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
         # NORMAL in WAL mode survives kill -9; only a power cut may take the last commits.
-        self._db.executescript("pragma journal_mode=wal; pragma synchronous=normal;" + _SCHEMA)
+        # secure_delete: a password that was let go of is overwritten, not left in a free page.
+        self._db.executescript(
+            "pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on;"
+            + _SCHEMA
+        )
 
     def close(self) -> None:
         """Let go of the file."""

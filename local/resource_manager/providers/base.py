@@ -6,6 +6,7 @@ must then change nothing; `remove` may be called for what is half made or gone.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from local.resource_manager.errors import ArmError
@@ -23,6 +24,16 @@ REGIONS = (
 )  # fmt: skip
 
 
+class Routing(StrEnum):
+    """When the front door's table has to be computed anew."""
+
+    NEVER = "never"
+    CHANGE = "change"
+    """When it is changed or removed: nothing refers to it before it exists."""
+    ALWAYS = "always"
+    """When it is made too."""
+
+
 class Provider:
     """One resource type. Subclasses say what differs."""
 
@@ -38,8 +49,8 @@ class Provider:
     taken: ClassVar[str] = ""
     """The error code of a name that another group's resource of this type has; "": names are
     unique within their group only."""
-    routing: ClassVar[bool] = False
-    """Whether the front door's table may change with it."""
+    routing: ClassVar[Routing] = Routing.NEVER
+    """When the front door's table changes with it."""
     removal_rank: ClassVar[int] = 50
     """What is removed first has the lower number."""
     summary: ClassVar[str] = ""

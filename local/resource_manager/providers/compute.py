@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from local.resource_manager.errors import ArmError
 from local.resource_manager.ids import ResourceId, parse
-from local.resource_manager.providers.base import Provider, at, one_of
+from local.resource_manager.providers.base import Provider, Routing, at, one_of
 from local.resource_manager.providers.identity import IDENTITY, may_read_secrets
 from local.resource_manager.providers.network import check_references
 from local.resource_manager.providers.vault import VAULT
@@ -38,7 +38,7 @@ class ScaleSets(Provider):
     required = ("sku.name", "sku.capacity", "properties.orchestrationMode")
     hidden = (_USER_DATA, "properties.virtualMachineProfile.osProfile.adminPassword")
     taken = "LocalNameTaken"
-    routing = True
+    routing = Routing.ALWAYS
     removal_rank = 20
     summary = (
         "one space process per instance, a zone each, with the size's local memory limit; a "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from local.resource_manager.errors import ArmError
 from local.resource_manager.ids import parse
-from local.resource_manager.providers.base import at, one_of
+from local.resource_manager.providers.base import Routing, at, one_of
 from local.resource_manager.providers.compute import SCALE_SET
 from local.resource_manager.providers.identity import computed_uuid
 from local.resource_manager.providers.network import Recorded
@@ -33,7 +33,7 @@ class Profiles(Recorded):
     type = _PROFILE
     location = "global"
     required = ("sku.name",)
-    routing = True
+    routing = Routing.CHANGE
     summary = "recorded"
 
     def check(self, body: dict[str, Any], target: ResourceId) -> None:
@@ -54,7 +54,7 @@ class Endpoints(Recorded):
     type = "Microsoft.Cdn/profiles/afdEndpoints"
     location = "global"
     tracked = False
-    routing = True
+    routing = Routing.CHANGE
 
     async def realise(self, record: Record, cloud: Cloud) -> dict[str, Any]:
         """With its host name."""
@@ -69,7 +69,7 @@ class CustomDomains(Recorded):
     type = "Microsoft.Cdn/profiles/customDomains"
     location = "none"
     tracked = False
-    routing = True
+    routing = Routing.CHANGE
     required = ("properties.hostName",)
     summary = "a host name of the local front door; validation by DNS is taken as done"
 
@@ -94,7 +94,7 @@ class OriginGroups(Recorded):
     type = "Microsoft.Cdn/profiles/originGroups"
     location = "none"
     tracked = False
-    routing = True
+    routing = Routing.CHANGE
 
 
 class ProfileSecrets(Recorded):
@@ -112,7 +112,7 @@ class Origins(Recorded):
     type = "Microsoft.Cdn/profiles/originGroups/origins"
     location = "none"
     tracked = False
-    routing = True
+    routing = Routing.ALWAYS
     required = ("properties.hostName",)
     summary = "the instances behind its private link service"
 
@@ -123,7 +123,7 @@ class Routes(Recorded):
     type = "Microsoft.Cdn/profiles/afdEndpoints/routes"
     location = "none"
     tracked = False
-    routing = True
+    routing = Routing.ALWAYS
     removal_rank = 10
     required = ("properties.originGroup.id",)
     summary = "rows of the front door's table; `enabledState` Disabled answers 503"
@@ -139,11 +139,12 @@ def front_door_table(cloud: Cloud) -> list[Route]:
     """Every host name with the origins it leads to, computed from what is recorded."""
     from local.front_door.routes import Route  # noqa: PLC0415 — only where the table is written
 
+    behind = _scale_sets_by_pool(cloud)
     table: list[Route] = []
     for route in cloud.store.of_type(Routes.type):
         if route.state not in ("Succeeded", "Updating"):
             continue
-        origins = tuple(_origins(route, cloud))
+        origins = tuple(_origins(route, behind, cloud))
         endpoint = cloud.store.get(_parent(route.id))
         enabled = _is_enabled(route) and endpoint is not None and _is_enabled(endpoint)
         for domain in _referred(route, "customDomains", cloud):
@@ -152,7 +153,7 @@ def front_door_table(cloud: Cloud) -> list[Route]:
     return sorted(table, key=lambda row: row.hostname)
 
 
-def _origins(route: Record, cloud: Cloud) -> Iterator[Origin]:
+def _origins(route: Record, behind: dict[str, list[str]], cloud: Cloud) -> Iterator[Origin]:
     from local.front_door.routes import Origin  # noqa: PLC0415 — see above
 
     group = at(route.body, "properties.originGroup.id")
@@ -160,15 +161,17 @@ def _origins(route: Record, cloud: Cloud) -> Iterator[Origin]:
         link = at(origin.body, "properties.sharedPrivateLinkResource.privateLink.id")
         if origin.type != Origins.type.lower() or not _is_enabled(origin) or link is None:
             continue
-        for scale_set in _scale_sets_behind(cloud.store.get(parse(link)), cloud):
-            for one in cloud.compute.instances(scale_set.id.name):
+        pools = _pools_behind(cloud.store.get(parse(link)), cloud)
+        names = dict.fromkeys(name for pool in sorted(pools) for name in behind.get(pool, ()))
+        for name in names:
+            for one in cloud.compute.instances(name):
                 yield Origin(address=one.address, zone=one.zone, instance=one.id)
 
 
-def _scale_sets_behind(link_service: Record | None, cloud: Cloud) -> Iterator[Record]:
-    if link_service is None:
-        return
+def _pools_behind(link_service: Record | None, cloud: Cloud) -> set[str]:
     pools: set[str] = set()
+    if link_service is None:
+        return pools
     for front in link_service.properties.get("loadBalancerFrontendIpConfigurations") or []:
         front_id = parse(front["id"])
         balancer = cloud.store.get(_parent(front_id))
@@ -178,9 +181,15 @@ def _scale_sets_behind(link_service: Record | None, cloud: Cloud) -> Iterator[Re
             for rule in rules
             if str(at(rule, "properties.frontendIPConfiguration.id")).lower() == front_id.key
         }
+    return pools
+
+
+def _scale_sets_by_pool(cloud: Cloud) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for scale_set in cloud.store.of_type(SCALE_SET):
-        if pools & set(_pools_of(scale_set)):
-            yield scale_set
+        for pool in _pools_of(scale_set):
+            found.setdefault(pool, []).append(scale_set.id.name)
+    return found
 
 
 def _pools_of(scale_set: Record) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from local.resource_manager.errors import ArmError
 from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, ResourceId, parse
-from local.resource_manager.providers.base import Provider, at
+from local.resource_manager.providers.base import Provider, Routing, at
 from local.resource_manager.providers.identity import computed_uuid
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ class LoadBalancers(Recorded):
 
     type = "Microsoft.Network/loadBalancers"
     parts = ("frontendIPConfigurations", "backendAddressPools", "probes", "loadBalancingRules")
-    routing = True
+    routing = Routing.CHANGE
 
 
 class PrivateLinkServices(Recorded):
     """`Microsoft.Network/privateLinkServices`."""
 
     type = "Microsoft.Network/privateLinkServices"
-    routing = True
+    routing = Routing.CHANGE
 
     async def realise(self, record: Record, cloud: Cloud) -> dict[str, Any]:
         """With its alias."""

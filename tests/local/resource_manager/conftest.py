@@ -3,95 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import threading
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from azure.core.credentials import AccessToken
-from azure.core.pipeline.policies import SansIOHTTPPolicy
-from azure.mgmt.resource.deployments import DeploymentsMgmtClient
-from azure.mgmt.resource.deploymentstacks import DeploymentStacksClient
-from azure.mgmt.resource.resources import ResourceManagementClient
 
 from local.home import Home
-from local.resource_manager.cloud import Cloud
 from local.resource_manager.server import Server
 from local.resource_manager.service import Service
+from tests.local.resource_manager.clients import Arm
+from tests.local.resource_manager.doubles import a_cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-sys.path.insert(0, str(Path(__file__).parent))
-from doubles import a_cloud
-
-INFRA = Path(__file__).resolve().parents[3] / "infra"
-
-
-class AllowHttp(SansIOHTTPPolicy[Any, Any]):
-    """As the product does for loopback addresses."""
-
-    def on_request(self, request: Any) -> None:
-        request.context.options["enforce_https"] = False
-
-
-@dataclass
-class Token:
-    text: str
-
-    def get_token(self, *scopes: str, **kwargs: Any) -> AccessToken:
-        del scopes, kwargs
-        return AccessToken(self.text, 4_000_000_000)
-
-
-@dataclass
-class Arm:
-    """One running Resource Manager, and SDK clients of it."""
-
-    home: Home
-    cloud: Cloud
-    clients: list[Any] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.home.port('resource_manager')}"
-
-    @property
-    def subscription(self) -> str:
-        return self.cloud.subscription
-
-    def client[T](self, kind: type[T], *, caller: str = "control-plane", **options: Any) -> T:
-        made: Any = kind
-        client = made(
-            Token(self.cloud.identities.token(caller)),
-            self.subscription,
-            base_url=self.url,
-            per_call_policies=[AllowHttp()],
-            use_env_settings=False,
-            polling_interval=0,
-            **{"retry_total": 0, **options},
-        )
-        self.clients.append(client)
-        return client
-
-    @property
-    def groups(self) -> Any:
-        return self.client(ResourceManagementClient).resource_groups
-
-    @property
-    def stacks(self) -> Any:
-        return self.client(DeploymentStacksClient).deployment_stacks
-
-    @property
-    def deployments(self) -> Any:
-        return self.client(DeploymentsMgmtClient).deployments
-
-    def fail(self, *faults: dict[str, Any]) -> None:
-        path = self.home.path("resource_manager", "faults.json")
-        path.write_text(json.dumps({"faults": list(faults)}))
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -112,136 +37,3 @@ def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Arm]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
     loop.close()
-
-
-def stack_body(
-    template: dict[str, Any],
-    parameters: dict[str, Any] | None = None,
-    *,
-    on_unmanage: str = "delete",
-    deny: str = "none",
-    excluded: list[str] | None = None,
-    children: bool = False,
-    location: str = "francecentral",
-) -> dict[str, Any]:
-    return {
-        "location": location,
-        "properties": {
-            "template": template,
-            "parameters": {k: {"value": v} for k, v in (parameters or {}).items()},
-            "actionOnUnmanage": {"resources": on_unmanage, "resourceGroups": on_unmanage},
-            "denySettings": {
-                "mode": deny,
-                "excludedPrincipals": excluded or [],
-                "applyToChildScopes": children,
-            },
-        },
-    }
-
-
-def infra(name: str) -> dict[str, Any]:
-    return json.loads((INFRA / name).read_text())
-
-
-def space_parameters(**changes: Any) -> dict[str, Any]:
-    return {
-        "spaceId": "s-abcdefghij",
-        "incarnation": 1,
-        "name": "acme",
-        "cluster": "france",
-        "location": "francecentral",
-        "plan": "standard",
-        "hostName": "acme.france.localhost",
-        "release": "2026.11.1",
-        "configRevision": "1",
-        "databaseAdminPassword": "a-long-enough-password",
-        "allowSharedKey": True,
-        **changes,
-    }
-
-
-def subscription_template(
-    *resources: dict[str, Any], outputs: dict[str, Any] | None = None, **parts: Any
-) -> dict[str, Any]:
-    return {
-        "$schema": "https://schema.management.azure.com/schemas/2018-05-01/"
-        "subscriptionDeploymentTemplate.json#",
-        "contentVersion": "1.0.0.0",
-        **parts,
-        "resources": list(resources),
-        "outputs": outputs or {},
-    }
-
-
-def group_template(
-    *resources: dict[str, Any], outputs: dict[str, Any] | None = None, **parts: Any
-) -> dict[str, Any]:
-    return {
-        "$schema": "https://schema.management.azure.com/schemas/2019-04-01/"
-        "deploymentTemplate.json#",
-        "contentVersion": "1.0.0.0",
-        **parts,
-        "resources": list(resources),
-        "outputs": outputs or {},
-    }
-
-
-def a_network(name: str = "net", **parts: Any) -> dict[str, Any]:
-    return {
-        "type": "Microsoft.Network/virtualNetworks",
-        "apiVersion": "2024-05-01",
-        "name": name,
-        "location": "francecentral",
-        "properties": {"addressSpace": {"addressPrefixes": ["10.0.0.0/16"]}},
-        **parts,
-    }
-
-
-def an_account(name: str = "someaccount", **parts: Any) -> dict[str, Any]:
-    return {
-        "type": "Microsoft.Storage/storageAccounts",
-        "apiVersion": "2024-01-01",
-        "name": name,
-        "location": "francecentral",
-        "kind": "StorageV2",
-        "sku": {"name": "Standard_ZRS"},
-        "properties": {},
-        **parts,
-    }
-
-
-def a_group(name: str = "rg", **parts: Any) -> dict[str, Any]:
-    return {
-        "type": "Microsoft.Resources/resourceGroups",
-        "apiVersion": "2025-04-01",
-        "name": name,
-        "location": "francecentral",
-        **parts,
-    }
-
-
-def nested(name: str, group: str, template: dict[str, Any], **parts: Any) -> dict[str, Any]:
-    return {
-        "type": "Microsoft.Resources/deployments",
-        "apiVersion": "2025-04-01",
-        "name": name,
-        "resourceGroup": group,
-        "properties": {
-            "mode": "Incremental",
-            "expressionEvaluationOptions": {"scope": "inner"},
-            "template": template,
-            **parts.pop("properties", {}),
-        },
-        "dependsOn": [
-            f"[subscriptionResourceId('Microsoft.Resources/resourceGroups', '{group}')]"
-        ],
-        **parts,
-    }
-
-
-def innermost(error: Any) -> str:
-    """The code of the cause: the first detail of the first detail, to the bottom."""
-    node = error.error
-    while node.details:
-        node = node.details[0]
-    return str(node.code)

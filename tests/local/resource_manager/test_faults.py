@@ -14,7 +14,8 @@ from azure.core.exceptions import (
 )
 from azure.mgmt.resource.deploymentstacks import DeploymentStacksClient
 from azure.mgmt.resource.resources import ResourceManagementClient
-from conftest import (
+
+from tests.local.resource_manager.clients import (
     Arm,
     a_group,
     a_network,

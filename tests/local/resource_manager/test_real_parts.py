@@ -17,17 +17,6 @@ import asyncpg
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient
-from conftest import (
-    Arm,
-    a_group,
-    an_account,
-    group_template,
-    infra,
-    nested,
-    space_parameters,
-    stack_body,
-    subscription_template,
-)
 
 from local import processes
 from local.app_settings import subscription_id
@@ -39,6 +28,17 @@ from local.postgres import PostgresServers
 from local.resource_manager.cloud import Identities
 from local.resource_manager.providers.blob import BlobContainers
 from local.resource_manager.seed import seed
+from tests.local.resource_manager.clients import (
+    Arm,
+    a_group,
+    an_account,
+    group_template,
+    infra,
+    nested,
+    space_parameters,
+    stack_body,
+    subscription_template,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.mgmt.resource.resources import ResourceManagementClient
-from conftest import (
+
+from tests.local.resource_manager.clients import (
     Arm,
     a_group,
     a_network,

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import (
+
+from local.app_settings import subscription_id
+from local.home import PROJECT, Home
+from local.resource_manager.cloud import Identities
+from tests.local.resource_manager.clients import (
     Arm,
     a_group,
     a_network,
@@ -24,10 +28,6 @@ from conftest import (
     stack_body,
     subscription_template,
 )
-
-from local.app_settings import subscription_id
-from local.home import PROJECT, Home
-from local.resource_manager.cloud import Identities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

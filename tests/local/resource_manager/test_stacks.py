@@ -15,7 +15,8 @@ from azure.core.exceptions import (
 from azure.mgmt.resource.deployments import DeploymentsMgmtClient
 from azure.mgmt.resource.deploymentstacks.aio import DeploymentStacksClient as AioStacks
 from azure.mgmt.resource.resources import ResourceManagementClient
-from conftest import (
+
+from tests.local.resource_manager.clients import (
     AllowHttp,
     Arm,
     Token,
@@ -282,6 +283,16 @@ def test_the_group_of_a_denied_resource_cannot_be_deleted_under_it(arm: Arm) -> 
     put(arm, an_account(), deny="denyDelete")
     groups: Any = arm.client(ResourceManagementClient, caller="operator").resource_groups
     assert denied(groups.begin_delete, "rg")
+
+
+def test_nor_can_a_group_that_only_holds_it(arm: Arm) -> None:
+    arm.groups.create_or_update("byhand", {"location": "francecentral"})
+    inside = nested("fill", "byhand", group_template(an_account()), dependsOn=[])
+    body = stack_body(subscription_template(inside), deny="denyDelete")
+    arm.stacks.begin_create_or_update_at_subscription("stack", body).result()
+    groups: Any = arm.client(ResourceManagementClient, caller="operator").resource_groups
+    assert denied(groups.begin_delete, "byhand")
+    assert not denied(groups.create_or_update, "byhand", {"location": "francecentral"})
 
 
 def test_children_are_denied_only_where_the_stack_says_so(arm: Arm) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
-from conftest import (
+
+from tests.local.resource_manager.clients import (
     Arm,
     a_group,
     a_network,
