@@ -19,6 +19,7 @@ from provisioning.plans import PROVISION
 from spaces import audit
 from spaces.errors import ConflictError, LostRaceError, UnknownError
 from spaces.idempotency import digest
+from spaces.messages import encode
 from spaces.ports import Insert, Message, Replace
 from spaces.registry import Change, Registry
 from spaces.saga.begin import Cause, begin
@@ -78,12 +79,20 @@ async def _apply(
         if space_id is None:
             await _later_or_never(ports, config, accepted, incoming, order_id)
             return
-    if row is not None and _is_late(accepted, row):
+        # Before anything is kept: a rejected event must not tie its subscription to the order.
+        _check_subscription(await Registry(ports.tables).require(space_id), accepted)
+    if row is None or not _is_late(accepted, row):
+        await _remember(ports, accepted, row, order_id)
+        newest = accepted
+    elif order_id is not None and _joins(accepted, row):
+        # Late, but it alone tells which order the newest state belongs to.
+        newest = read(str(row.values["newest"]).encode())
+        await _join(ports, accepted, row, order_id)
+    else:
         await _settle_late(ports, accepted, row, space_id)
         return
-    await _remember(ports, accepted, row, order_id)
     if space_id is not None:
-        await _apply_to_space(ports, accepted, space_id)
+        await _apply_to_space(ports, newest, space_id)
 
 
 def _order_of(accepted: Accepted, row: Stored | None) -> str | None:
@@ -104,6 +113,23 @@ def _is_late(accepted: Accepted, row: Stored) -> bool:
         return True
     same = accepted.state.sequence == newest
     return same and row.values["event"] != _cause_id(accepted)
+
+
+def _joins(accepted: Accepted, row: Stored) -> bool:
+    """True for the event that first told the subscription's order, a redelivered one too."""
+    if row.values["order_id"]:
+        return row.values.get("joined_by") == _cause_id(accepted)
+    return accepted.event.data.order_id is not None
+
+
+async def _join(ports: Ports, accepted: Accepted, row: Stored, order_id: str) -> None:
+    """Tie the newest state to the order; repeatable."""
+    if row.values["order_id"]:
+        return
+    values = {**row.values, "order_id": order_id, "joined_by": _cause_id(accepted)}
+    await ports.tables.commit(
+        SUBSCRIPTIONS, digest(accepted.event.subject), [Replace(ROW, values, row.etag)]
+    )
 
 
 async def _settle_late(
@@ -128,10 +154,12 @@ async def _remember(
     values: dict[str, Scalar] = {
         "sequence": accepted.state.sequence,
         "event": _cause_id(accepted),
-        "subject": accepted.event.subject[:1_000],
+        "subject": accepted.event.subject,
         "order_id": order_id or "",
         "type": accepted.event.type,
         "status": accepted.state.status,
+        "newest": encode(accepted.event),
+        "joined_by": row.values.get("joined_by", "") if row is not None else "",
     }
     if (
         row is not None
@@ -225,4 +253,4 @@ async def _later_or_never(
 
 
 def _cause_id(accepted: Accepted) -> str:
-    return json.dumps([accepted.event.source, accepted.event.id])[:1_000]
+    return json.dumps([accepted.event.source, accepted.event.id])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
@@ -80,8 +80,6 @@ def read(raw: bytes) -> Accepted:
         event = msgspec.convert(value, type=BillingEvent, strict=False)
     except msgspec.ValidationError as error:
         raise RejectedError(_reason_of(value, str(error)), str(error)) from error
-    if not event.id or not event.source or not event.subject:
-        raise RejectedError(Reason.NOT_CLOUDEVENT, "id, source and subject must not be empty")
     if event.type not in TYPES:
         raise RejectedError(
             Reason.UNKNOWN_TYPE, f"the type {event.type[:100]!r} is not known here"
@@ -102,8 +100,6 @@ def _reason_of(value: object, message: str) -> Reason:
 
 def _state(event: BillingEvent) -> BillingState:
     told = event.data.snapshot
-    if event.data.sequence < 0:
-        raise RejectedError(Reason.INVALID_SNAPSHOT, "sequence must not be negative")
     if told.status not in DESIRED:
         known = ", ".join(sorted(DESIRED))
         raise RejectedError(
@@ -121,13 +117,23 @@ def _state(event: BillingEvent) -> BillingState:
         quantity=told.quantity,
         currency=told.currency,
         country=told.country,
-        period_end=told.period_end
-        if told.period_end.tzinfo
-        else told.period_end.replace(tzinfo=UTC),
+        period_end=_utc(told.period_end),
         grace_days=told.grace_days,
         legal_hold=told.legal_hold,
         customer_ref=told.customer_ref,
     )
+
+
+def _utc(at: datetime) -> datetime:
+    """The moment in UTC; one without a zone is meant so."""
+    if at.tzinfo is None:
+        return at.replace(tzinfo=UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise RejectedError(
+            Reason.INVALID_SNAPSHOT, "period_end is out of the calendar"
+        ) from error
 
 
 def desired_from(event_type: str, state: BillingState, space: Space) -> str:

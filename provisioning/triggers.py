@@ -28,13 +28,12 @@ blueprint = func.Blueprint()
 async def on_billing_event(message: func.ServiceBusMessage) -> None:
     """A billing event: desired state, and the start of an operation where there is none."""
     properties = cast("dict[str, object]", message.application_properties or {})
-    first_seen = properties.get(FIRST_SEEN)
     original = properties.get("kpax-message-id")
     incoming = Incoming(
         body=message.get_body(),
         message_id=str(original) if original else message.message_id,
         sequence_number=message.sequence_number or 0,
-        first_seen=_instant(first_seen) if first_seen else _enqueued(message),
+        first_seen=first_seen(properties.get(FIRST_SEEN), _enqueued(message)),
     )
     await admit(ports(), settings(), incoming)
 
@@ -105,8 +104,13 @@ async def get_order(request: Request) -> Reply:
     return Reply(body=await orders.view(request.ports, request.settings, order_id))
 
 
-def _instant(value: object) -> datetime:
-    return datetime.fromisoformat(str(value))
+def first_seen(told: object, enqueued: datetime) -> datetime:
+    """When the first copy came, as our own later copies tell; a stranger's word counts for nothing."""
+    try:
+        at = datetime.fromisoformat(str(told))
+    except ValueError:
+        return enqueued
+    return min(at, enqueued) if at.tzinfo else enqueued
 
 
 def _enqueued(message: func.ServiceBusMessage) -> datetime:

@@ -6,9 +6,15 @@ Incoming events tolerate unknown fields; our own pokes refuse them.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+# What a stranger sends ends in table rows, whose fields are short: the wire says so beforehand.
+Short = Annotated[str, msgspec.Meta(max_length=200)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Poke(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,33 +42,33 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The full billing state of a subscription; amounts never appear, times are RFC 3339."""
 
-    status: str
-    plan: str
-    quantity: int
-    currency: str
-    country: str
+    status: Short
+    plan: Short
+    quantity: Count
+    currency: Short
+    country: Short
     period_end: datetime
-    grace_days: int
+    grace_days: Count
     legal_hold: bool
-    customer_ref: str
+    customer_ref: Short
 
 
 class BillingData(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` rises per subscription; only the first event must carry `order_id`."""
 
-    sequence: int
+    sequence: Sequence
     snapshot: Snapshot
-    order_id: str | None = None
+    order_id: Short | None = None
 
 
 class BillingEvent(msgspec.Struct, frozen=True, kw_only=True):
     """CloudEvents 1.0 as the billing system puts it on the queue; `subject` is the subscription."""
 
     specversion: Literal["1.0"]
-    id: str
-    source: str
+    id: Name
+    source: Name
     type: str
-    subject: str
+    subject: Name
     data: BillingData
     time: datetime | None = None
     datacontenttype: str = "application/json"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from provisioning.billing import RejectedError, read
+from provisioning.triggers import first_seen
 from spaces.model import Status
 from tests.builders import a_billing_event
-from tests.provisioning.world import World
+from tests.provisioning.world import Counter, World
 
 
 async def rejected(world: World) -> list[str]:
@@ -31,7 +33,17 @@ async def rejected(world: World) -> list[str]:
         (a_billing_event(status="happy"), "invalid-snapshot"),
         (a_billing_event(sequence=-1), "invalid-snapshot"),
         (a_billing_event().replace('"sequence": 1', '"sequence": "one"'), "invalid-snapshot"),
+        (a_billing_event(sequence=2**63), "invalid-snapshot"),
         (a_billing_event(subject=""), "not-cloudevent"),
+        (a_billing_event(subject="s" * 40_000), "not-cloudevent"),
+        (a_billing_event(event_id="e" * 40_000), "not-cloudevent"),
+        (a_billing_event(customer_ref="c" * 40_000), "invalid-snapshot"),
+        (a_billing_event(quantity=10**40), "invalid-snapshot"),
+        (a_billing_event(order_id="o-" + "x" * 60_000), "invalid-snapshot"),
+        (
+            a_billing_event().replace("2026-12-23T00:00:00Z", "0001-01-01T00:00:00+14:00"),
+            "invalid-snapshot",
+        ),
         (json.dumps({**json.loads(a_billing_event()), "data": None}), "invalid-snapshot"),
     ],
 )
@@ -113,6 +125,80 @@ async def test_a_late_event_changes_nothing_and_is_kept() -> None:
     await world.settle()
     assert await world.space(order.space_id) == before
     assert await rejected(world) == ["late-sequence"]
+
+
+async def test_an_event_that_comes_before_its_order_is_known_waits_for_the_one_that_tells_it() -> (
+    None
+):
+    """Only the first event carries the order, and it may come last; each comes twice."""
+    for arrival in itertools.permutations((1, 2, 3)):
+        world = World()
+        order = await world.order(plan="starter")
+        bodies = {
+            n: a_billing_event(
+                order_id=order.order_id if n == 1 else None,
+                kind="activated" if n == 1 else "plan_changed",
+                plan={1: "starter", 2: "standard", 3: "premium"}[n],
+                sequence=n,
+                event_id=f"e-{n}",
+            )
+            for n in (1, 2, 3)
+        }
+        for copy in range(2):
+            for n in arrival:
+                await world.send(bodies[n], message_id=f"m-{copy}-{n}")
+                await world.settle()
+        space = await world.space(order.space_id)
+        assert (space.status, space.desired) == (Status.ACTIVE, "active")
+        assert space.billing is not None
+        assert space.billing.plan == "premium"
+        assert world.arm.names() == [f"{order.space_id}-1"]
+
+
+async def test_an_event_that_joins_is_taken_up_at_any_port_call() -> None:
+    calls = 1
+    for side in ("before", "after"):
+        at = 0
+        while at < calls:
+            at += 1
+            counter = Counter(at=10**9)
+            world = World(counter)
+            order = await world.order()
+            early = a_billing_event(
+                order_id=None, kind="plan_changed", sequence=2, event_id="e-2"
+            )
+            await world.send(early, message_id="a")
+            await world.settle()
+            counter.at, counter.side, start = counter.seen + at, side, counter.seen
+            await world.send(a_billing_event(order_id=order.order_id), message_id="b")
+            await world.settle()
+            calls = max(calls, counter.seen - start)
+            where = f"call {at} {side}"
+            assert (await world.space(order.space_id)).status is Status.ACTIVE, where
+            assert await rejected(world) == [], where
+
+
+async def test_a_rejected_event_does_not_tie_its_subscription_to_the_order() -> None:
+    world = World()
+    first = await world.order()
+    await world.send(a_billing_event(order_id=first.order_id), message_id="a")
+    await world.settle()
+    wrong = a_billing_event(order_id=first.order_id, subject="sub-2", event_id="e-2")
+    await world.send(wrong, message_id="b")
+    await world.settle()
+    assert await rejected(world) == ["order-conflict"]
+    second = await world.order(name="other", key="k-2")
+    right = a_billing_event(order_id=second.order_id, subject="sub-2", event_id="e-3")
+    await world.send(right, message_id="c")
+    await world.settle()
+    assert (await world.space(second.space_id)).status is Status.ACTIVE
+
+
+def test_a_moment_of_first_sight_that_a_stranger_tells_counts_for_nothing() -> None:
+    enqueued = datetime(2026, 11, 23, 10, tzinfo=UTC)
+    for told in (None, "garbage", "2020-01-01T00:00:00", "2099-01-01T00:00:00+00:00", 7):
+        assert first_seen(told, enqueued) == enqueued
+    assert first_seen("2026-11-23T09:59:00+00:00", enqueued).minute == 59
 
 
 async def test_a_second_subscription_cannot_take_an_order() -> None:
