@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, cast
 import azure.functions as func
 import jinja2
 
-from console import fleet, session, views
+from console import fleet, views
+from spaces import session
 from spaces.errors import KpaxError
 from spaces.settings import settings
 from spaces.wiring import ports
