@@ -107,7 +107,10 @@ async def healthy(home: Home, part: Part, *, timeout_s: float = 2.0) -> bool:
 def environment(home: Home) -> dict[str, object]:
     """What an outside program needs to talk to this stack: addresses, keys, connection strings."""
     from local.app_settings import subscription_id  # noqa: PLC0415 — `status` does without it
-    from local.service_bus.connection import connection_string  # noqa: PLC0415 — likewise
+    from local.service_bus.connection import (  # noqa: PLC0415 — likewise
+        admin_connection_string,
+        connection_string,
+    )
 
     functions = address(home, "functions_host")
     return {
@@ -118,6 +121,7 @@ def environment(home: Home) -> dict[str, object]:
         "resource_manager_token": home.secret("token"),
         "subscription_id": subscription_id(home),
         "service_bus_connection": connection_string(home),
+        "service_bus_admin_connection": admin_connection_string(home),
         "service_bus_admin": f"http://127.0.0.1:{home.port('service_bus_admin')}",
         "storage_connection": AzuriteAccounts(home).register(CONTROL_ACCOUNT).connection_string,
         "queues": _declared(QUEUES),

@@ -102,6 +102,7 @@ class Server:
             return json_answer({"status": "ok"})
         principal = self._principal(request)
         if request.path.startswith("/_local/"):
+            self._refuse_stranger(principal)
             return await local_calls.answer(self._service, request)
         fault = self._service.faults.request(request.method, request.path)
         if fault is None:
@@ -142,6 +143,14 @@ class Server:
             )
         return await handler_of(self._service, call)(call)
 
+    def _refuse_stranger(self, principal: str) -> None:
+        """What stops or starts the stack's own processes is for the stack's own commands."""
+        identities = self._service.cloud.identities
+        if principal not in {identities.principal(name) for name in identities.NAMES}:
+            raise ArmError(
+                "AuthorizationFailed", "This needs the stack's own token.", status=403
+            )
+
     def _principal(self, request: web.Request) -> str:
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         identities = self._service.cloud.identities
@@ -149,9 +158,11 @@ class Server:
             known = identities.token(name).encode()
             if scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), known):
                 return identities.principal(name)
+        if scheme.lower() == "bearer" and given.strip():
+            return identities.stranger(given.strip())
         raise ArmError(
             "AuthenticationFailed",
-            "Authentication failed. The 'Authorization' header is missing or not known here.",
+            "Authentication failed. The 'Authorization' header is missing.",
             status=401,
         )
 

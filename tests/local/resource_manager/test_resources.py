@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.mgmt.resource.resources import ResourceManagementClient
 
+from local.resource_manager.cloud import Identities
 from tests.local.resource_manager.clients import (
     Arm,
     a_group,
@@ -279,6 +281,21 @@ def test_health_needs_no_token_and_nothing_else_does_without(arm: Arm) -> None:
     for path in ("/_local/processes", f"/subscriptions/{arm.subscription}?api-version=1"):
         status, said = _call(arm, "GET", path, token="")
         assert (status, said["error"]["code"]) == (401, "AuthenticationFailed")
+
+
+def test_a_strangers_token_is_a_person_of_its_own(arm: Arm) -> None:
+    """Tools of other people bring credentials that nobody here can check."""
+    path = (
+        f"/subscriptions/{arm.subscription}/resourceGroups/of-a-stranger?api-version=2025-04-01"
+    )
+    group = b'{"location": "francecentral"}'
+    assert _call(arm, "PUT", path, group, token="anything")[0] == 201
+    status, said = _call(arm, "GET", "/_local/processes", token="anything")
+    assert (status, said["error"]["code"]) == (403, "AuthorizationFailed")
+    oid = "4f1c2f5e-0000-4000-8000-000000000001"
+    claims = base64.urlsafe_b64encode(json.dumps({"oid": oid}).encode()).decode().rstrip("=")
+    assert Identities.stranger(f"e30.{claims}.x") == oid
+    assert Identities.stranger("a") != Identities.stranger("b")
 
 
 def test_providers_and_places_are_told(client: Any) -> None:
