@@ -223,9 +223,9 @@ async def test_ten_stacks_at_once_by_the_aio_client(arm: Arm) -> None:
         assert len([one async for one in stacks.list_at_subscription()]) == 9
 
 
-def test_a_foreign_token_is_refused(arm: Arm) -> None:
+def test_a_blank_token_is_refused(arm: Arm) -> None:
     client = ResourceManagementClient(
-        Token("wrong"),
+        Token(" "),
         arm.subscription,
         base_url=arm.url,
         per_call_policies=[AllowHttp()],
