@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
+
+import msgspec
 
 from geo_router import decide, explain, reading, router, texts
 from geo_router.contract import DEEPEST, LARGEST_BODY
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO, TextIO
 
+    from geo_router.model import Verdict
 
 ADDED = ("decision", "refusal", "cluster", "azure_region", "rules", "error")
 MOST_REMEMBERED = 20_000
@@ -133,12 +135,7 @@ class Batch:
                 continue
             known = seen.get(text)
             if known is None:
-                request, row = self.answer_line(text)
-                own = cast("dict[str, object]", request) if isinstance(request, dict) else {}
-                answered = json.dumps(
-                    own | row._asdict(), ensure_ascii=False, separators=(",", ":")
-                )
-                known = (row, answered.encode() + b"\n")
+                known = self.answered_line(text)
                 if len(seen) >= MOST_REMEMBERED:
                     seen.clear()
                 if len(text) <= LONGEST_REMEMBERED:
@@ -162,7 +159,7 @@ class Batch:
             refusal=None if verdict.refusal is None else verdict.refusal.value,
             cluster=None if cluster is None else cluster.id,
             azure_region=None if cluster is None else cluster.azure_region,
-            rules=tuple(dict.fromkeys(one.rule.id for one in explain.rules_read(verdict))),
+            rules=_rules(verdict),
             error=None,
         )
 
@@ -177,6 +174,12 @@ class Batch:
                 if cell.strip()
             }
         )
+
+    def answered_line(self, line: bytes) -> tuple[Row, bytes]:
+        """The answer to a JSON line, and the line with the answer's members added."""
+        request, row = self.answer_line(line)
+        own = cast("dict[str, object]", request) if isinstance(request, dict) else {}
+        return row, msgspec.json.encode({**own, **row._asdict()}) + b"\n"
 
     def answer_line(self, line: bytes) -> tuple[object, Row]:
         """The request of a line and the answer to it."""
@@ -205,6 +208,12 @@ def _fitted(header: list[str], cells: tuple[str, ...]) -> list[str]:
     """The cells of a row in the header's width, so that what is added stands in its column."""
     kept = list(cells[: len(header)])
     return kept + [""] * (len(header) - len(kept))
+
+
+def _rules(verdict: Verdict) -> tuple[str, ...]:
+    if len(verdict.fired) == 1 and not verdict.evidence:
+        return (verdict.fired[0].rule.id,)
+    return tuple(dict.fromkeys(one.rule.id for one in explain.rules_read(verdict)))
 
 
 def _bad(refusal: Refusal, errors: tuple[FieldError, ...]) -> Row:

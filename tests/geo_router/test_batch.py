@@ -152,6 +152,13 @@ def test_json_lines_keep_the_request_and_add_the_answer(tmp_path: Path) -> None:
     assert all(one["error"] for one in found[1:5])
 
 
+def test_every_answered_line_is_json_though_its_numbers_are_out_of_bounds() -> None:
+    line = b'{"country":"DE","coordinates":[1e999,' + b"9" * 40 + b"]}"
+    row, answered = Batch(RULES, TODAY).answered_line(line)
+    strict = json.loads(answered, parse_constant=pytest.fail)
+    assert (row.refusal, strict["refusal"]) == ("invalid-input", "invalid-input")
+
+
 def test_a_forgotten_row_is_answered_as_the_remembered_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
