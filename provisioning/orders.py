@@ -17,6 +17,7 @@ from provisioning import hosts
 from spaces import audit
 from spaces.errors import ConflictError, NotFoundError, RefusedError
 from spaces.idempotency import digest
+from spaces.messages import Short
 from spaces.model import OrderId, Space, SpaceId, Status, Tier
 from spaces.names import check_name
 from spaces.ports import Insert, instant
@@ -37,7 +38,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: str
     plan: Literal["starter", "standard", "premium"]
-    customer_ref: str
+    customer_ref: Short
     route: dict[str, object]
     token: str
 

@@ -9,6 +9,7 @@ import pytest
 
 from provisioning import orders
 from spaces.errors import InvalidError, NotFoundError, RefusedError
+from spaces.http import decode_body
 from tests.builders import a_billing_event
 from tests.provisioning.world import Counter, Stopped, World
 
@@ -34,6 +35,16 @@ async def test_a_malformed_name_is_refused_and_reserves_nothing(name: str) -> No
         await place(world, world.order_request(name=name), "k")
     assert refused.value.errors[0].pointer == "/name"
     assert await world.bare.tables.query("hosts") == []
+
+
+def test_a_customer_reference_longer_than_a_row_holds_is_refused_before_anything_is_kept() -> (
+    None
+):
+    request = msgspec.to_builtins(World().order_request())
+    raw = msgspec.json.encode(request | {"customer_ref": "c" * 40_000})
+    with pytest.raises(InvalidError) as refused:
+        decode_body(orders.OrderRequest, raw, "application/json")
+    assert refused.value.errors[0].pointer == "/customer_ref"
 
 
 async def test_a_taken_name_is_refused_and_its_token_stays_good() -> None:
