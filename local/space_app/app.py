@@ -253,7 +253,9 @@ async def _stored_document(request: web.Request) -> dict[str, object]:
 
 async def _get_document(request: web.Request) -> web.StreamResponse:
     space = request.app[SPACE]
-    row = await space.database.document(request.match_info["id"])
+    wanted = request.match_info["id"]
+    # The database takes no NUL in a text, so there is no document of such a name.
+    row = None if "\0" in wanted else await space.database.document(wanted)
     if row is None:
         raise ProblemError(404, "No such document")
     answer = web.StreamResponse(

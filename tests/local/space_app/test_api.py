@@ -267,6 +267,7 @@ async def test_a_folder_in_a_filename_is_dropped(
     ("method", "path", "status"),
     [
         ("GET", "/api/documents/unknown", 404),
+        ("GET", "/api/documents/%00", 404),
         ("GET", "/api/nothing", 404),
         ("DELETE", "/api/devices", 405),
         ("PUT", "/", 405),
