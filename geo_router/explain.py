@@ -53,8 +53,7 @@ def answer(
         "obligations": _obligations(tables, request, verdict),
         "assertions": [
             {"id": c.id, "holder": c.holder, "text": c.text}
-            for at, c in enumerate(tables.conditions)
-            if request.asserted >> at & 1
+            for c in tables.conditions_of(request.asserted)
         ],
         "data": {"version": tables.version, "hash": tables.hash},
         "disclaimer": tables.disclaimer,
@@ -157,10 +156,20 @@ def _excluded(
     for at, cluster in enumerate(tables.clusters):
         if not still_in >> at & 1:
             by = _excluded_by(request, verdict, at, held)
-            needs = _missing(read, at, held, can_hold) if by in by_condition else ()
-            named = sorted((sorted(tables.names(need)) for need in needs), key=_shortest_first)
-            out.append({"cluster": cluster.id, "by": by, "missing": named or None})
+            needs = _missing(read, at, held, can_hold) if by in by_condition else None
+            out.append(
+                {
+                    "cluster": cluster.id,
+                    "by": by,
+                    "missing": _named(tables, needs) if needs else None,
+                }
+            )
     return out
+
+
+def _named(tables: Tables, needs: set[int]) -> list[list[str]]:
+    """The condition sets by name, the shortest first."""
+    return sorted((sorted(tables.names(need)) for need in needs), key=_shortest_first)
 
 
 def _shortest_first(names: list[str]) -> tuple[int, list[str]]:
@@ -219,6 +228,8 @@ def _ways(part: Part, at: int, can_hold: int) -> list[int]:
 
 def _smallest(needs: set[int]) -> set[int]:
     """Without the sets that contain another one."""
+    if len(needs) < 2:
+        return needs
     return {
         need
         for need in needs

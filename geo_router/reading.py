@@ -52,6 +52,12 @@ _SUBDIVISION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
+# Made once: `json.dumps` makes an encoder for each call that is not by default.
+_canonical_text = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False
+).encode
+
+
 class BadRequestError(ValueError):
     """The request is wrong: the kind of refusal and every wrong field."""
 
@@ -100,8 +106,7 @@ def canonical(tables: Tables, request: Request, as_of: str | None) -> dict[str, 
 
 def request_hash(form: Mapping[str, object]) -> str:
     """SHA-256 of a canonical request: sorted keys, no blanks, UTF-8."""
-    text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(_canonical_text(form).encode()).hexdigest()}"
 
 
 def read_date(value: object) -> str | None:

@@ -94,16 +94,21 @@ def settle(
 
 def _unsigned(rules: Tables, request: Request, on: str, today: str) -> list[str]:
     """Why an answer is a preview only: it rests on another day, or on what nobody has proved."""
-    proved = rules.default_conditions | sum(
-        {fact for since, fact in rules.fact_dates if on >= since}
-    )
-    ours = sum(1 << at for at, c in enumerate(rules.conditions) if c.holder != "customer")
     reasons = {
         "unsigned-as-of": on != today,
         "unsigned-measured-rtt": bool(request.measured),
-        "unsigned-vendor-assertion": bool(request.asserted & ours & ~proved),
+        "unsigned-vendor-assertion": request.asserted and _is_unproved(rules, request, on),
     }
     return [name for name, holds in reasons.items() if holds]
+
+
+def _is_unproved(rules: Tables, request: Request, on: str) -> bool:
+    """Whether something is asserted that only we or a contract can make true, and nobody has shown."""
+    proved = rules.default_conditions | sum(
+        {fact for since, fact in rules.fact_dates if on >= since}
+    )
+    said = rules.conditions_of(request.asserted & ~proved)
+    return any(condition.holder != "customer" for condition in said)
 
 
 def _day(asked: str | None, argument: str | date | None) -> str | None:

@@ -92,7 +92,7 @@ def sign(
 ) -> dict[str, object]:
     """The answer with its token and times filled in; the answer must be `allowed`."""
     token = issue(answer, key=key, now=now, jti=jti)
-    issued = now.astimezone(UTC).replace(microsecond=0)
+    issued = datetime.fromtimestamp(int(now.timestamp()), UTC)
     return answer | {
         "issued_at": _rfc3339(issued),
         "expires_at": _rfc3339(issued + LIFETIME),
@@ -223,7 +223,7 @@ def _check_place(claims: dict[str, Any]) -> None:
 
 
 def _rfc3339(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def _invalid(reason: Reason, why: str) -> RefusedError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,14 @@ class Tables:
 
     def names(self, mask: int) -> list[str]:
         """The conditions of a mask, in the order of the file."""
-        return [c.id for at, c in enumerate(self.conditions) if mask >> at & 1]
+        return [condition.id for condition in self.conditions_of(mask)]
+
+    def conditions_of(self, mask: int) -> Iterator[Condition]:
+        """The conditions of a mask, in the order of the file; a mask has few of the many bits."""
+        while mask:
+            lowest = mask & -mask
+            yield self.conditions[lowest.bit_length() - 1]
+            mask ^= lowest
 
 
 @functools.cache
