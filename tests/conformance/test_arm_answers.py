@@ -94,9 +94,9 @@ async def test_a_failing_look_says_nothing_of_the_stack(real_arm: RealRig, uniqu
 
 
 @pytest.mark.stack
-async def test_a_wrong_token_is_denied(parts: Parts, wire: Wire, unique: str) -> None:
+async def test_a_blank_token_is_denied(parts: Parts, wire: Wire, unique: str) -> None:
     endpoint = await asyncio.to_thread(start, parts)
-    arm = adapter(wire, endpoint, token="wrong", subscription=SUBSCRIPTION)
+    arm = adapter(wire, endpoint, token=" ", subscription=SUBSCRIPTION)
     with pytest.raises(DeniedError):
         await arm.get_stack(unique)
     await arm.close()
