@@ -59,18 +59,30 @@ def show_space(space: SpaceName, as_json: Json = False) -> None:
 
 
 @op_app.command("list")
-def list_operations(space: SpaceName, as_json: Json = False) -> None:
-    """List the operations of a space, newest first.
+def list_operations(
+    space: Annotated[
+        str | None, typer.Argument(help="Id or name of a space; all without.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the operations of a space, or of all spaces, newest first.
 
     Example: kpax op list acme
     """
     with failing(as_json=as_json):
-        body = connect().get(space_path(space, "operations"))
+        body = connect().get(space_path(space, "operations") if space else "/operations")
         rows = [
-            (one["operation_id"], one["kind"], one["status"], one["started_at"], one["error"])
+            (
+                one["operation_id"],
+                one["space_id"],
+                one["kind"],
+                one["status"],
+                one["started_at"],
+                one["error"],
+            )
             for one in _items(body)
         ]
-        headers = ("operation", "kind", "status", "started", "error")
+        headers = ("operation", "space", "kind", "status", "started", "error")
         emit(body, as_json=as_json, text=table(headers, rows))
 
 

@@ -126,6 +126,23 @@ async def list_operations(request: Request) -> Reply:
 @endpoint(
     blueprint,
     "GET",
+    "/operations",
+    name="operations_list",
+    action="space.read",
+    summary="The operations of all spaces, newest first",
+    response=OperationList,
+)
+async def list_all_operations(request: Request) -> Reply:
+    """The operations of every space."""
+    spaces = await fleet.spaces(request.ports)
+    found = await asyncio.gather(*(operations.of_space(request.ports, one) for one in spaces))
+    items = [one for of_space in found for one in of_space]
+    return Reply(body=OperationList(items=sorted(items, key=_started, reverse=True)))
+
+
+@endpoint(
+    blueprint,
+    "GET",
     "/operations/{operation_id}",
     name="operations_get",
     action="space.read",
@@ -176,3 +193,7 @@ async def list_queues(request: Request) -> Reply:
         for depth in depths
     ]
     return Reply(body=QueueList(items=items))
+
+
+def _started(operation: OperationView) -> tuple[datetime, str]:
+    return operation.started_at, operation.operation_id
