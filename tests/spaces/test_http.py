@@ -10,7 +10,7 @@ import azure.functions as func
 import msgspec
 import pytest
 
-from spaces import http, idempotency
+from spaces import callers, http, idempotency
 from spaces.errors import InvalidError, RefusedError
 from spaces.http import OPERATIONS, Operation, Reply, Request
 from spaces.jsonlimits import decode_strictly
@@ -249,3 +249,65 @@ def test_json_depth_is_bounded_without_recursion() -> None:
 
 def test_every_endpoint_declares_its_action() -> None:
     assert all(operation.action for operation in OPERATIONS)
+
+
+def test_what_the_caller_does_not_take_is_not_made() -> None:
+    response = ask(accept="text/html")
+    assert problem_of(response)["type"].endswith("/not-acceptable")
+    assert response.status_code == 406
+    assert ask(accept="text/html, */*;q=0.1").status_code == 201
+
+
+def test_no_problem_document_is_kept_by_anybody() -> None:
+    assert ask(b"{").headers["Cache-Control"] == "no-store"
+
+
+def _like_things(**over: Any) -> Operation:
+    given = {name: getattr(THINGS, name) for name in Operation.__dataclass_fields__}
+    return Operation(**{**given, **over})
+
+
+def test_an_optional_idempotency_key_counts_where_it_is_given() -> None:
+    optional = _like_things(key_optional=True)
+    first, again = ask(operation=optional), ask(operation=optional)
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    for _ in range(2):
+        response = ask(operation=optional, idempotency_key="")
+        assert (response.status_code, "Idempotent-Replayed" in response.headers) == (201, False)
+
+
+def test_a_handler_that_reads_itself_gets_what_was_sent() -> None:
+    seen: list[Request] = []
+
+    async def look(request: Request) -> Reply:
+        seen.append(request)
+        return Reply(body={})
+
+    own = _like_things(reads_itself=True)
+    large = b"\xff" * (http.MAX_BODY + 1)
+    response = ask(large, operation=own, handler=look, params={"x": "1"}, content_type="")
+    assert response.status_code == 200
+    assert (seen[0].raw, seen[0].query, seen[0].body) == (large, {"x": "1"}, None)
+
+
+def test_a_public_endpoint_is_limited_by_network_and_by_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KPAX_ROUTE_RATE_PER_MIN", "2")
+    monkeypatch.setenv("KPAX_KEY_RATE_PER_MIN", "3")
+    settings.cache_clear()
+    callers.forget()
+    public = _like_things(public=True, idempotent=False)
+
+    def statuses(count: int, **headers: str) -> list[int]:
+        return [ask(operation=public, **headers).status_code for _ in range(count)]
+
+    nobody = {"x_functions_key": "", "x_forwarded_for": "192.0.2.7:81"}
+    assert statuses(3, **nobody) == [201, 201, 429]
+    forged = {**nobody, "x_forwarded_for": "203.0.113.5, 192.0.2.8"}
+    response = ask(operation=public, **forged)
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "30")
+    assert problem_of(response)["type"].endswith("/rate-limited")
+    assert statuses(1, **{**nobody, "x_forwarded_for": "198.51.100.7"}) == [201]
+    assert statuses(4, x_forwarded_for="192.0.2.7") == [201, 201, 201, 429]
