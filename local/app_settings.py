@@ -78,6 +78,7 @@ def app_settings(home: Home) -> dict[str, str]:
         "KPAX_API_KEY": home.secret("function_key"),
         "KPAX_MASTER_KEY": home.secret("master_key"),
         "KPAX_ROUTE_RATE_PER_MIN": "600000",
+        "KPAX_KEY_RATE_PER_MIN": "600000",
         "KPAX_POLL_FLOOR_S": "0.5",
         "KPAX_SWEEP_GRACE_S": "45",
         "KPAX_BACKUP_SCHEDULE": "0 0 2 * * *",

@@ -1,14 +1,13 @@
 """The HTTP layer: one decorator does for every endpoint what must not differ between them.
 
-In this order: request id → body limits → authenticate → authorise → rate → strict decoding →
-idempotency → handler → ETag and headers. Errors become problem documents here and nowhere else.
-The decorator also keeps what `spaces.openapi` tells, so that code and document cannot differ.
+In this order: request id → body limits → authenticate → authorise → rate → accept → strict
+decoding → idempotency → handler → ETag and headers. Errors become problem documents here and
+nowhere else. The decorator also keeps what `spaces.openapi` tells: code and document cannot differ.
 Source: console-and-api.md 1 and 2.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 import json
@@ -21,12 +20,12 @@ from typing import cast
 import azure.functions as func
 import msgspec
 
-from spaces import idempotency
+from spaces import callers, idempotency
+from spaces.accept import takes_json
 from spaces.errors import DeniedError, FieldError, InvalidError, KpaxError
 from spaces.jsonlimits import decode_strictly
 from spaces.ports import Ports
 from spaces.problems import problem
-from spaces.rate import Bucket
 from spaces.settings import Settings, settings
 from spaces.wiring import ports
 
@@ -78,7 +77,11 @@ type Handler = Callable[[Request], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What the API document says of one endpoint."""
+    """What the API document says of one endpoint, and how it is served.
+
+    With `key_optional` an `Idempotency-Key` may be left out. With `reads_itself` the handler reads
+    raw body and query, with limits and errors of its own; `body` then only documents.
+    """
 
     method: str
     path: str
@@ -92,10 +95,11 @@ class Operation:
     idempotent: bool
     problems: tuple[str, ...]
     query: tuple[str, ...]
+    key_optional: bool = False
+    reads_itself: bool = False
 
 
 OPERATIONS: list[Operation] = []
-_buckets: dict[str, Bucket] = {}
 
 
 def endpoint(
@@ -113,12 +117,14 @@ def endpoint(
     idempotent: bool = False,
     problems: tuple[str, ...] = (),
     query: tuple[str, ...] = (),
+    key_optional: bool = False,
+    reads_itself: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Serve `method` on `/api/v1{path}` by the decorated handler.
 
     `name` is the function's name on Azure, `action` the right that it needs, `body` the msgspec
     type of its request, `response` that of its answer. `idempotent` endpoints need an
-    `Idempotency-Key`. Everything but a `public` endpoint needs a key.
+    `Idempotency-Key`. Everything but a `public` endpoint needs a key. See `Operation` for the rest.
     """
     operation = Operation(
         method=method,
@@ -133,6 +139,8 @@ def endpoint(
         idempotent=idempotent,
         problems=problems,
         query=query,
+        key_optional=key_optional,
+        reads_itself=reads_itself,
     )
     OPERATIONS.append(operation)
 
@@ -201,7 +209,7 @@ async def _answer(
     given = dict(cast("Mapping[str, str]", req.params))
     params = dict(cast("Mapping[str, str]", req.route_params))
     raw = req.get_body() or b""
-    if len(raw) > MAX_BODY:
+    if len(raw) > MAX_BODY and not operation.reads_itself:
         raise InvalidError(
             "the body is too large",
             remedy=f"At most {MAX_BODY} bytes.",
@@ -212,7 +220,15 @@ async def _answer(
     principal = authenticate(headers, given, config)
     authorize(principal, operation.action, public=operation.public)
     _limit_rate(operation, principal, headers, config)
-    body = decode_body(operation.body, raw, headers.get("content-type", ""))
+    if not takes_json(headers.get("accept", "")):
+        raise InvalidError(
+            "the answer would not be accepted",
+            remedy="Answers are JSON: send Accept: application/json, or no Accept.",
+            slug="not-acceptable",
+            status=406,
+        )
+    kind = None if operation.reads_itself else operation.body
+    body = decode_body(kind, raw, headers.get("content-type", ""))
     key = headers.get("idempotency-key", "")
     request = Request(
         request_id=request_id,
@@ -227,7 +243,7 @@ async def _answer(
         idempotency_key=key,
     )
     _refuse_unknown_query(operation, request.query)
-    if not operation.idempotent:
+    if not operation.idempotent or (operation.key_optional and not key):
         return _respond(await handler(request), headers, request_id)
     if not key or len(key) > 200:
         raise InvalidError(
@@ -263,6 +279,7 @@ async def _stored_answer(handler: Handler, request: Request) -> idempotency.Stor
         return idempotency.Stored(
             status=error.problem_status,
             text=json.dumps(problem(error, instance=request.request_id)),
+            headers=_NEVER_KEPT,
             mimetype="application/problem+json",
         )
     return idempotency.Stored(
@@ -299,7 +316,7 @@ def decode_body(kind: type | None, raw: bytes, content_type: str) -> object:
 
 def problem_response(error: KpaxError, request_id: str) -> func.HttpResponse:
     """The problem document of an error as an HTTP answer."""
-    headers = _always(request_id)
+    headers = {**_always(request_id), **_NEVER_KEPT}
     retry = error.members.get("retry_after_s")
     if isinstance(retry, (int, float)):
         headers["Retry-After"] = str(max(1, round(retry)))
@@ -320,11 +337,19 @@ def _respond(reply: Reply, headers: Mapping[str, str], request_id: str) -> func.
         **_always(request_id),
         **reply.headers,
     }
-    if reply.status == 200 and headers.get("if-none-match") == etag:
+    if reply.status == 200 and _has(headers.get("if-none-match", ""), out["ETag"]):
         return func.HttpResponse(status_code=304, headers=out)
     return func.HttpResponse(
         text, status_code=reply.status, headers=out, mimetype="application/json"
     )
+
+
+_NEVER_KEPT = {"Cache-Control": "no-store"}
+
+
+def _has(header: str, etag: str) -> bool:
+    """True when an `If-None-Match` names this version; a proxy may have marked it as weak."""
+    return etag in [entry.strip().removeprefix("W/") for entry in header.split(",")]
 
 
 def _always(request_id: str) -> dict[str, str]:
@@ -338,7 +363,7 @@ def _always(request_id: str) -> dict[str, str]:
 
 def _refuse_unknown_query(operation: Operation, query: Mapping[str, str]) -> None:
     unknown = sorted(set(query) - set(operation.query))
-    if unknown:
+    if unknown and not operation.reads_itself:
         known = ", ".join(operation.query) or "none"
         raise InvalidError(
             "a query parameter is not known",
@@ -353,20 +378,11 @@ def _refuse_unknown_query(operation: Operation, query: Mapping[str, str]) -> Non
 def _limit_rate(
     operation: Operation, principal: Principal, headers: Mapping[str, str], config: Settings
 ) -> None:
-    """A token bucket per address prefix for callers without a key; memory of this process only."""
-    if not operation.public or principal.is_known:
+    """On public endpoints a bucket for each key, and for callers without one for each network."""
+    if not operation.public:
         return
-    bucket = _buckets.setdefault(
-        _prefix(headers.get("x-forwarded-for", "")), Bucket(config.route_rate_per_min)
-    )
-    if len(_buckets) > 10_000:
-        _buckets.clear()
-    bucket.take()
-
-
-@functools.lru_cache(maxsize=1024)
-def _prefix(forwarded: str) -> str:
-    address = forwarded.split(",", maxsplit=1)[0].strip()
-    if ":" in address and address.count(":") > 1:
-        return ":".join(address.split(":")[:4])
-    return ".".join(address.split(":")[0].split(".")[:3])
+    if principal.is_known:
+        callers.limit(principal.subject, per_min=config.key_rate_per_min)
+        return
+    address = callers.address_of(headers, hops=config.forwarded_hops)
+    callers.limit(callers.neighbourhood(address), per_min=config.route_rate_per_min)

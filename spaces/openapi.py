@@ -101,7 +101,7 @@ def _parameters(one: Operation) -> list[dict[str, Any]]:
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "required": True,
+                "required": not one.key_optional,
                 "schema": {"type": "string", "minLength": 1, "maxLength": 200},
             }
         )

@@ -25,7 +25,8 @@ class Settings:
     Exactly one of `storage` (a connection string) and `storage_url` (an account URL, reached
     with the managed identity) is set; likewise `bus` and `bus_namespace`. `bus_admin` is the
     plain-http address of a broker that has no https one. `ports_wrapper` names a function
-    (`module:function`) that gets the opened ports and answers those to use.
+    (`module:function`) that gets the opened ports and answers those to use. `forwarded_hops` counts
+    our own proxies in front of the app; `ip_database` is an operator's file of networks and countries.
     """
 
     storage: str | None = field(repr=False)
@@ -53,6 +54,9 @@ class Settings:
     backup_window_s: float
     backup_jitter_s: float
     route_rate_per_min: int
+    key_rate_per_min: int
+    forwarded_hops: int
+    ip_database: Path | None
     release: str
     control_principal: str
     allow_shared_key: bool
@@ -108,6 +112,9 @@ def read(env: Mapping[str, str]) -> Settings:
         backup_window_s=take.number("KPAX_BACKUP_WINDOW_S", 4 * 3600.0),
         backup_jitter_s=take.number("KPAX_BACKUP_JITTER_S", 1800.0),
         route_rate_per_min=int(take.number("KPAX_ROUTE_RATE_PER_MIN", 600.0)),
+        key_rate_per_min=int(take.number("KPAX_KEY_RATE_PER_MIN", 6000.0)),
+        forwarded_hops=int(take.number("KPAX_FORWARDED_HOPS", 1.0)),
+        ip_database=take.path("KPAX_IP_DATABASE"),
         release=env.get("KPAX_RELEASE", "2026.11.1"),
         control_principal=env.get("KPAX_CONTROL_PRINCIPAL", "control-plane"),
         allow_shared_key=take.flag("KPAX_ALLOW_SHARED_KEY"),

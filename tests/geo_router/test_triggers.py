@@ -12,7 +12,7 @@ import pytest
 
 from geo_router import contract, lookup, router, tables, texts, triggers
 from geo_router.reading import FIELDS
-from spaces import http
+from spaces import callers, http
 from spaces.clusters import CLUSTERS
 from spaces.settings import settings
 from tests.builders import some_environment
@@ -31,7 +31,7 @@ def _app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in some_environment().items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
-    http._buckets.clear()
+    callers.forget()
     ports = fake_ports()
     monkeypatch.setattr(ports.clock, "now", lambda: NOW)
     monkeypatch.setattr(http, "ports", lambda: ports)
