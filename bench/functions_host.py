@@ -1,35 +1,36 @@
 """What the Functions host costs: HTTP beside a bare aiohttp server, and a message's wait.
 
-`python -m bench.functions_host [--json] [--seconds 4] [--messages 200]`. All parts run on this
-machine in the same minutes: trust the ratio, not the absolute numbers.
+All parts run on this machine in the same minutes: trust the ratio, not the absolute numbers.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
+from bench import kit
+from bench.kit import Figure
+from bench.load import Load, load
+from local import processes
 from local.home import PROJECT, Home
 from local.service_bus.connection import connection_string
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CONNECTIONS = 8
+_ROUNDS, _SECONDS, _MESSAGES = 5, 1.5, 200
 _QUEUE = "provisioning-steps"
 _APP = f"""
 import json, time
@@ -53,27 +54,13 @@ async def take(req: func.HttpRequest) -> str:
 """
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--seconds", type=float, default=4.0, help="per HTTP measurement")
-    parser.add_argument("--messages", type=int, default=200)
-    parser.add_argument("--bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.bare:
-        _serve_bare(options.bare)
-        return
+def measure() -> list[Figure]:
+    """A host with a tiny app, a broker and a bare server on a throw-away home."""
     with tempfile.TemporaryDirectory(prefix="kpax-bench-") as folder:
-        result = asyncio.run(_measure(Path(folder), options.seconds, options.messages))
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:32} {value:>10}")
+        return asyncio.run(_measure(Path(folder)))
 
 
-async def _measure(folder: Path, seconds: float, messages: int) -> dict[str, Any]:
+async def _measure(folder: Path) -> list[Figure]:
     home, app = Home.open(folder / "home"), folder / "app"
     app.mkdir()
     (app / "function_app.py").write_text(_APP)
@@ -83,38 +70,58 @@ async def _measure(folder: Path, seconds: float, messages: int) -> dict[str, Any
         "KPAX_APP_DIR": str(app),
         "ServiceBus": connection_string(home),
     }
-    port, bare_port = home.port("functions_host"), _free_port()
+    port, bare_port = home.port("functions_host"), home.port("bare")
     with contextlib.ExitStack() as parts:
         parts.enter_context(_part(["-m", "local.service_bus"], environ, folder / "bus.log"))
         pid = parts.enter_context(
             _part(["-m", "local.functions_host"], environ, folder / "host.log")
         )
         parts.enter_context(
-            _part(
-                ["-m", "bench.functions_host", "--bare", str(bare_port)],
-                {},
-                folder / "bare.log",
-            )
+            _part(["-m", "bench.bare_http", str(bare_port)], {}, folder / "bare.log")
         )
         await _running(port, home.secret("master_key"))
         await _answering(bare_port)
         idle = await _idle_share(pid)
-        host = await _requests(port, seconds)
-        bare = await _requests(bare_port, seconds)
-        waits = await _waits(connection_string(home), port, messages)
-        return {
-            "http_requests_per_s": round(host[0]),
-            "http_p50_ms": host[1],
-            "http_p99_ms": host[2],
-            "bare_requests_per_s": round(bare[0]),
-            "bare_p99_ms": bare[2],
-            "http_share_of_bare": round(host[0] / bare[0], 2),
-            "queue_wait_p50_ms": _quantile(waits, 0.5),
-            "queue_wait_p99_ms": _quantile(waits, 0.99),
-            "queue_wait_max_ms": round(max(waits), 1),
-            "idle_cpu_percent": round(idle * 100, 1),
-            "pss_mib": round(_pss_mib(pid)),
-        }
+        hosts, bares = [], []
+        for _ in range(_ROUNDS):
+            hosts.append(await load(port, "GET", "/hello", seconds=_SECONDS))
+            bares.append(await load(bare_port, "GET", "/hello", seconds=_SECONDS))
+        waits = await _waits(connection_string(home), port, _MESSAGES)
+        return _figures(hosts, bares, waits, idle, processes.pss_mib(pid))
+
+
+def _figures(
+    hosts: list[Load], bares: list[Load], waits: list[float], idle: float, memory: float
+) -> list[Figure]:
+    host, bare = (kit.median([one.per_s for one in many]) for many in (hosts, bares))
+    return [
+        Figure(
+            "HTTP requests",
+            host,
+            "1/s",
+            note=kit.spread([one.per_s for one in hosts], "1/s"),
+        ),
+        Figure("… p50", kit.median([one.p50_ms for one in hosts]), "ms"),
+        Figure("… p99", kit.median([one.p99_ms for one in hosts]), "ms"),
+        Figure("a bare server (baseline)", bare, "1/s"),
+        Figure("… p99", kit.median([one.p99_ms for one in bares]), "ms"),
+        Figure(
+            "host, to the bare server",
+            kit.median([one.per_s / two.per_s for one, two in zip(hosts, bares, strict=True)]),
+            "times",
+            note="in turn, median of the pairs",
+        ),
+        Figure(
+            "a message's wait for its function, p50",
+            kit.median(waits),
+            "ms",
+            note=f"{len(waits)} messages, one at a time, from before the send",
+        ),
+        Figure("… p99", kit.quantile(waits, 0.99), "ms"),
+        Figure("… longest", max(waits), "ms"),
+        Figure("idle, of one core", 100 * idle, "%"),
+        Figure("memory with a tiny app, PSS", memory, "MiB"),
+    ]
 
 
 @contextlib.contextmanager
@@ -128,34 +135,6 @@ def _part(arguments: list[str], environ: dict[str, str], log: Path) -> Iterator[
     finally:
         process.terminate()
         process.wait(20)
-
-
-async def _requests(port: int, seconds: float) -> tuple[float, float, float]:
-    """Requests per second over a few connections, and the median and 99th percentile in ms."""
-    took: list[float] = []
-    await asyncio.gather(*(_client(port, 0.5, []) for _ in range(_CONNECTIONS)))
-    started = time.perf_counter()
-    await asyncio.gather(*(_client(port, seconds, took) for _ in range(_CONNECTIONS)))
-    rate = len(took) / (time.perf_counter() - started)
-    return rate, _quantile(took, 0.5), _quantile(took, 0.99)
-
-
-async def _client(port: int, seconds: float, took: list[float]) -> None:
-    """The cheapest client there is: it shares the processor with what it measures."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    end = time.perf_counter() + seconds
-    while (started := time.perf_counter()) < end:
-        writer.write(b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        length = next(
-            int(line.split(b":")[1])
-            for line in head.split(b"\r\n")
-            if line.lower().startswith(b"content-length")
-        )
-        await reader.readexactly(length)
-        took.append((time.perf_counter() - started) * 1000)
-    writer.close()
 
 
 async def _waits(connection: str, port: int, messages: int) -> list[float]:
@@ -214,36 +193,6 @@ def _get(port: int, path: str, key: str = "") -> bytes:
         return answer.read()
 
 
-def _serve_bare(port: int) -> None:
-    from aiohttp import web  # noqa: PLC0415 — only this process needs it
-
-    async def hello(_: web.Request) -> web.Response:
-        return web.Response(text="hello")
-
-    app = web.Application()
-    app.router.add_get("/hello", hello)
-    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None)
-
-
-def _quantile(values: list[float], share: float) -> float:
-    return round(sorted(values)[min(len(values) - 1, int(len(values) * share))], 2)
-
-
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _pss_mib(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-if __name__ == "__main__":
-    main()

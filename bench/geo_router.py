@@ -1,4 +1,4 @@
-"""The figures of the geo router: `python -m bench.geo_router [--json]`.
+"""The geo router in its own process.
 
 Rates are calls per second of processor time, the best of several rounds on one core, so that a
 busy machine does not count; the plain reading of the YAML runs in the same process as the baseline.
@@ -6,7 +6,6 @@ busy machine does not count; the plain reading of the YAML runs in the same proc
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import json
@@ -19,8 +18,9 @@ import tracemalloc
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from bench.kit import Figure
 from geo_router import contract, decide, model, reading, router, signed, tables
 from geo_router.rulebook import plain, sources
 from geo_router.rulebook.batch import Batch
@@ -33,39 +33,6 @@ TODAY = "2026-11-24"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROUNDS = 5
 ROWS = 1_000_000
-
-
-class Figure(NamedTuple):
-    """A measured value; `at_least` says which way is good."""
-
-    name: str
-    value: float
-    unit: str
-    goal: float | None = None
-    at_least: bool = True
-
-    @property
-    def held(self) -> bool | None:
-        """Whether the goal is reached; None where there is none."""
-        if self.goal is None:
-            return None
-        return self.value >= self.goal if self.at_least else self.value <= self.goal
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Measure, print, and exit 0 whether or not the goals are reached."""
-    arguments = argparse.ArgumentParser(prog="python -m bench.geo_router")
-    arguments.add_argument("--json", action="store_true", help="print one JSON object")
-    as_json = arguments.parse_args(argv).json
-    figures = measure()
-    if as_json:
-        print(json.dumps({"items": [f._asdict() | {"held": f.held} for f in figures]}))
-        return 0
-    for figure in figures:
-        goal = "" if figure.goal is None else f"  goal {figure.goal:,.0f}"
-        missed = "  MISSED" if figure.held is False else ""
-        print(f"{figure.name:<44} {figure.value:>14,.1f} {figure.unit:<12}{goal}{missed}")
-    return 0
 
 
 def measure() -> list[Figure]:
@@ -156,10 +123,12 @@ def batch_figures(rules: tables.Tables) -> list[Figure]:
                 for _ in range(ROWS)
             )
         program = (
-            "import resource, sys, time; from pathlib import Path; from geo_router import tables;"
-            "from geo_router.rulebook.batch import Batch;"
+            # VmHWM and not getrusage: a child's ru_maxrss begins with what its parent held.
+            "import re, sys, time; from pathlib import Path; from geo_router import tables;"
+            "from geo_router.rulebook.batch import Batch; began = time.perf_counter();"
             f"Batch(tables.load(), '{TODAY}').run(Path(sys.argv[1]), Path(sys.argv[2]));"
-            "print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+            "status = Path('/proc/self/status').read_text();"
+            "print(time.perf_counter() - began, int(re.search(r'VmHWM:\\s*(\\d+)', status)[1]) / 1024)"
         )
         run = subprocess.run(
             [sys.executable, "-c", program, source, target],
@@ -217,7 +186,3 @@ def _settle(rules: tables.Tables, request: dict[str, str]) -> object:
 
 def _answer(rules: tables.Tables) -> dict[str, object]:
     return router.settle(rules, {"country": "FR"}, today=TODAY).answer
-
-
-if __name__ == "__main__":
-    sys.exit(main())
