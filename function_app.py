@@ -7,6 +7,9 @@ import console.triggers
 import console.web
 import geo_router.triggers
 import provisioning.triggers
+from spaces import telemetry
+
+telemetry.set_up_logging_as_asked()
 
 app = func.FunctionApp()
 app.register_functions(provisioning.triggers.blueprint)

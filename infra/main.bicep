@@ -18,8 +18,16 @@ param spaceDomain string
 @secure()
 param decisionKey string
 
+@description('The key that callers of the HTTP interface send.')
+@secure()
+param apiKey string
+
 var queues = loadJsonContent('queues.json').queues
 var unique = uniqueString(resourceGroup().id)
+var clusters = [ 'france', 'uk', 'united-states', 'canada', 'south-africa', 'india' ]
+// What cluster.json makes in each cluster, by its computed names.
+var clusterVaults = toObject(clusters, name => name, name => 'https://kv-kx-${name}${environment().suffixes.keyvaultDns}/')
+var backupAccounts = toObject(clusters, name => name, name => 'https://kxbak${replace(name, '-', '')}.blob.${environment().suffixes.storage}')
 var tags = { 'kpax-part': 'control-plane' }
 var roles = {
   blobOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
@@ -144,6 +152,14 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'KPAX_SUBSCRIPTION_ID', value: subscription().subscriptionId }
         { name: 'KPAX_SPACE_DOMAIN', value: spaceDomain }
         { name: 'KPAX_DECISION_KEY', value: decisionKey }
+        { name: 'KPAX_API_KEY', value: apiKey }
+        { name: 'KPAX_STORAGE_URL', value: storage.properties.primaryEndpoints.blob }
+        { name: 'KPAX_CONTROL_PRINCIPAL', value: identity.properties.principalId }
+        { name: 'KPAX_CLUSTER_VAULTS', value: string(clusterVaults) }
+        { name: 'KPAX_BACKUP_ACCOUNTS', value: string(backupAccounts) }
+        { name: 'KPAX_BACKUP_SCHEDULE', value: '0 0 2 * * *' }
+        { name: 'KPAX_SWEEP_SCHEDULE', value: '0 * * * * *' }
+        { name: 'KPAX_LOGS', value: 'json' }
       ]
     }
   }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
 from contextvars import ContextVar
@@ -109,6 +110,16 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["error"] = masked(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=lambda value: masked(str(value)))
+
+
+def set_up_logging_as_asked(env: Mapping[str, str] = os.environ) -> None:
+    """Log JSON lines where the setting `KPAX_LOGS=json` asks for it.
+
+    On Azure it does, because the host there writes the message of a record and drops its fields.
+    The local Functions host writes the fields itself.
+    """
+    if env.get("KPAX_LOGS") == "json":
+        set_up_logging()
 
 
 def set_up_logging(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:

@@ -87,6 +87,18 @@ def test_a_secret_is_masked_wherever_it_stands(lines: Lines, field: dict[str, An
     assert "***" in json.dumps(lines())
 
 
+def test_json_lines_are_written_only_where_they_are_asked_for() -> None:
+    logger = logging.getLogger("kpax")
+    before = list(logger.handlers), logger.propagate
+    try:
+        telemetry.set_up_logging_as_asked({})
+        assert (list(logger.handlers), logger.propagate) == before
+        telemetry.set_up_logging_as_asked({"KPAX_LOGS": "json"})
+        assert isinstance(logger.handlers[0].formatter, telemetry.JsonFormatter)
+    finally:
+        logger.handlers, logger.propagate = before
+
+
 def test_an_exceptions_text_is_masked_too(lines: Lines) -> None:
     try:
         int("AccountKey=S3cret;")
