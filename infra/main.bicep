@@ -153,7 +153,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'KPAX_SPACE_DOMAIN', value: spaceDomain }
         { name: 'KPAX_DECISION_KEY', value: decisionKey }
         { name: 'KPAX_API_KEY', value: apiKey }
-        { name: 'KPAX_STORAGE_URL', value: storage.properties.primaryEndpoints.blob }
+        { name: 'KPAX_STORAGE_URL', value: storage.properties.primaryEndpoints.table }
         { name: 'KPAX_CONTROL_PRINCIPAL', value: identity.properties.principalId }
         { name: 'KPAX_CLUSTER_VAULTS', value: string(clusterVaults) }
         { name: 'KPAX_BACKUP_ACCOUNTS', value: string(backupAccounts) }
