@@ -90,6 +90,8 @@ def operation_result(request: web.Request, operation: Operation) -> web.Response
     if operation.status == "Running":
         return json_answer({}, status=202, headers=location_headers(request, operation))
     if operation.status == "Succeeded":
+        if operation.result is not None:
+            return json_answer(operation.result)
         return web.Response(status=200)
     error = operation.error or {"code": "OperationCanceled", "message": "Canceled."}
     return json_answer({"error": error}, status=409)

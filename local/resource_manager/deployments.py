@@ -13,7 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from local.resource_manager.errors import ArmError, TemplateError, bad_request, not_found
+from local.resource_manager.errors import (
+    ArmError,
+    TemplateError,
+    bad_request,
+    group_not_found,
+    not_found,
+)
 from local.resource_manager.evaluator import is_known, resolve, resolve_known
 from local.resource_manager.graph import BODY, Graph, Node, build, is_outer
 from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, ResourceId
@@ -21,6 +27,7 @@ from local.resource_manager.operations import deployment_failed, now
 from local.resource_manager.parameters import shown
 from local.resource_manager.resources import check_group
 from local.resource_manager.scope import Place
+from local.resource_manager.steps import Steps, facts, template_hash
 from local.resource_manager.store import Record
 from local.resource_manager.template import Template, read
 from local.resource_manager.values import UNKNOWN, NeedsRuntimeError
@@ -41,6 +48,8 @@ class Ledger:
     failed: dict[str, tuple[ResourceId, ArmError]] = field(default_factory=dict)
     allow: Callable[[ResourceId], None] = lambda _: None
     """Raises where the caller may not write."""
+    is_canceled: Callable[[], bool] = lambda: False
+    """Whether nothing more shall be begun; what runs is left to end."""
 
 
 class Deployments:
@@ -73,6 +82,12 @@ class Deployments:
         self._check(template, depth=0)
         return template
 
+    def contents(self, template: Template) -> dict[str, Any]:
+        """What a template that was validated would make, and what for."""
+        graph = build(template)
+        made = [node.id for node in graph.nodes.values() if not node.existing]
+        return {"validatedResources": [{"id": str(one)} for one in made], **facts(graph)}
+
     async def run(
         self,
         target: ResourceId,
@@ -94,19 +109,25 @@ class Deployments:
         graph = build(template)
         runtime = _Running(self._resources)
         scope = replace(template.scope, symbols=graph.symbols).with_runtime(runtime)
-        record = self._record(target, template, place, ledger)
+        record = self._record(target, template, properties, place, ledger)
+        steps = Steps(target)
         try:
-            await self._make_all(graph, runtime, ledger)
+            await self._make_all(graph, runtime, ledger, steps)
             outputs = template.outputs(scope)
         except ArmError as error:
+            if error.code == "OperationCanceled":
+                self._end(record, "Canceled", started, steps, {})
+                raise
             failure = error if error.code == "DeploymentFailed" else deployment_failed([error])
-            self._end(record, "Failed", started, {"error": failure.inner()})
+            self._end(record, "Failed", started, steps, {"error": failure.inner()})
             raise failure from error
         done = {
             "outputs": outputs,
             "outputResources": [{"id": str(one)} for one in ledger.made.values()],
+            **facts(graph),
         }
-        self._end(record, "Succeeded", started, done)
+        steps.evaluated(now())
+        self._end(record, "Succeeded", started, steps, done)
         return done
 
     def _check(self, template: Template, depth: int) -> None:
@@ -144,25 +165,32 @@ class Deployments:
         }
         self._check(read(raw, given, place, outer=outer), depth + 1)
 
-    async def _make_all(self, graph: Graph, runtime: _Running, ledger: Ledger) -> None:
+    async def _make_all(
+        self, graph: Graph, runtime: _Running, ledger: Ledger, steps: Steps
+    ) -> None:
         done: dict[str, asyncio.Task[bool]] = {}
 
         async def make(node: Node) -> bool:
             before = [await done[key] for key in node.after if key in done]
-            if not all(before):
+            if not all(before) or ledger.is_canceled():
                 return False
+            started = time.monotonic()
+            error: ArmError | None = None
             try:
                 await self._make(node, runtime, ledger)
-            except ArmError as error:
-                ledger.failed[node.key] = (node.id, error)
-                return False
-            return True
+            except ArmError as failure:
+                ledger.failed[node.key] = (node.id, failure)
+                error = failure
+            steps.add(node.id, error, took_s=time.monotonic() - started, at=now())
+            return error is None
 
         async with asyncio.TaskGroup() as group:
             # Tasks begin after this loop, when every one of them can find the ones it awaits.
             for key, node in graph.nodes.items():
                 if not node.existing:
                     done[key] = group.create_task(make(node))
+        if ledger.is_canceled():
+            raise ArmError("OperationCanceled", "The deployment was canceled.")
         causes = [ledger.failed[key][1] for key in graph.nodes if key in ledger.failed]
         if causes:
             raise deployment_failed(causes)
@@ -190,10 +218,16 @@ class Deployments:
         await self._resources.put(node.id, body, stack=ledger.stack)
 
     def _record(
-        self, target: ResourceId, template: Template, place: Place, ledger: Ledger
+        self,
+        target: ResourceId,
+        template: Template,
+        given: dict[str, Any],
+        place: Place,
+        ledger: Ledger,
     ) -> Record:
         properties = {
-            "mode": "Incremental",
+            "mode": mode_of(given),
+            "templateHash": template_hash(given["template"]),
             "parameters": shown(template.declared, template.values),
             "timestamp": now(),
         }
@@ -203,28 +237,35 @@ class Deployments:
         if place.group is not None:
             del body["location"]
         if target.group and self._resources.group(target.group) is None:
-            raise ArmError(
-                "ResourceGroupNotFound",
-                f"Resource group '{target.group}' could not be found.",
-                status=404,
-            )
+            raise group_not_found(target.group)
         return self._cloud.store.put(
             Record(
                 id=target,
                 body={**(found.body if found else {}), **body},
                 state="Running",
                 stack=ledger.stack,
+                hidden={"template": given["template"]},
             )
         )
 
     def _end(
-        self, record: Record, state: str, started: float, properties: dict[str, Any]
+        self,
+        record: Record,
+        state: str,
+        started: float,
+        steps: Steps,
+        properties: dict[str, Any],
     ) -> None:
         took = f"PT{time.monotonic() - started:.3f}S"
         kept = {k: v for k, v in record.properties.items() if k not in ("error", "outputs")}
         ended = {**kept, **properties, "timestamp": now(), "duration": took}
         self._cloud.store.put(
-            replace(record, state=state, body={**record.body, "properties": ended})
+            replace(
+                record,
+                state=state,
+                body={**record.body, "properties": ended},
+                hidden={**record.hidden, "operations": steps.rows},
+            )
         )
 
 
@@ -270,11 +311,14 @@ def check_properties(properties: Any, place: Place, *, nested: bool = False) -> 
             "InvalidDeployment",
             "The deployment has no template; one of template or templateLink is required.",
         )
-    if str(properties.get("mode", "Incremental")).lower() != "incremental":
+    mode = str(properties.get("mode") or "Incremental")
+    if mode.lower() not in ("incremental", "complete"):
+        raise bad_request(f"The deployment mode '{mode}' is none of Incremental, Complete.")
+    if mode.lower() == "complete" and (nested or place.group is None):
         raise ArmError(
             "InvalidDeploymentMode",
-            "The deployment mode 'Complete' is not taken by the local Resource Manager: a "
-            "deployment stack deletes what is no longer declared.",
+            "The deployment mode 'Complete' is for deployments to a resource group alone: "
+            "nested deployments and those at subscription scope must be 'Incremental'.",
         )
     if not nested and place.group is None and not place.location:
         raise ArmError(
@@ -293,6 +337,12 @@ def _known_body(node: Node) -> dict[str, Any]:
             body["properties"]["template"] = template
         return body
     return resolve_known(raw, scope)
+
+
+def mode_of(properties: dict[str, Any]) -> str:
+    """The mode of a deployment as the service spells it."""
+    mode = str(properties.get("mode") or "Incremental")
+    return "Complete" if mode.lower() == "complete" else "Incremental"
 
 
 def deployment_id(subscription: str, group: str | None, name: str) -> ResourceId:

@@ -62,3 +62,20 @@ def not_found(resource_id: str) -> ArmError:
 def bad_request(message: str) -> ArmError:
     """400 for a body that is not what the operation takes."""
     return ArmError("InvalidRequestContent", message)
+
+
+def group_not_found(name: str) -> ArmError:
+    """404 for a resource group."""
+    return ArmError(
+        "ResourceGroupNotFound", f"Resource group '{name}' could not be found.", status=404
+    )
+
+
+def group_being_deleted(name: str) -> ArmError:
+    """409 for a group that is on its way out."""
+    return ArmError(
+        "ResourceGroupBeingDeleted",
+        f"The resource group '{name}' is in deprovisioning state and cannot perform this "
+        "operation.",
+        status=409,
+    )

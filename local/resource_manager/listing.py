@@ -45,6 +45,20 @@ def wanted(records: list[Record], expression: str | None) -> list[Record]:
     return [r for r in records if _has_tag(r, tag) and all(_fits(r, *one) for one in others)]
 
 
+def in_state(records: list[Record], expression: str | None) -> list[Record]:
+    """The deployments that `provisioningState eq '…'` means; all without it.
+
+    Raises:
+        ArmError: the filter is another one.
+    """
+    if not expression:
+        return records
+    found = re.fullmatch(r"\s*provisioningState\s+eq\s+'(\w+)'\s*", expression, re.IGNORECASE)
+    if found is None:
+        raise ArmError("InvalidFilterInQueryString", f"Invalid $filter '{expression}'.")
+    return [one for one in records if one.state.lower() == found[1].lower()]
+
+
 def page(call: Call, items: list[dict[str, Any]]) -> dict[str, Any]:
     """One page of a list: `$top` items from `$skiptoken` on, and the link to the next.
 

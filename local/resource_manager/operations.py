@@ -30,11 +30,16 @@ class Operations:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kinds: dict[str, Callable[[Operation], Awaitable[None]]] = {}
+        self._kinds: dict[str, Callable[[Operation], Awaitable[dict[str, Any] | None]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def handle(self, kind: str, work: Callable[[Operation], Awaitable[None]]) -> None:
-        """What an operation of this kind does; it may be called again after a restart."""
+    def handle(
+        self, kind: str, work: Callable[[Operation], Awaitable[dict[str, Any] | None]]
+    ) -> None:
+        """What an operation of this kind does, and what its client gets at the end.
+
+        It may be called again after a restart.
+        """
         self._kinds[kind] = work
 
     def start(
@@ -93,9 +98,10 @@ class Operations:
 
     async def _run(self, operation: Operation) -> None:
         error: dict[str, Any] | None = None
+        result: dict[str, Any] | None = None
         status = "Succeeded"
         try:
-            await self._kinds[operation.kind](operation)
+            result = await self._kinds[operation.kind](operation)
         except ArmError as refused:
             status, error = "Failed", refused.inner()
             if refused.code == "OperationCanceled":
@@ -107,7 +113,14 @@ class Operations:
                 "code": "InternalServerError",
                 "message": "See the Resource Manager's log.",
             }
-        ended = replace(operation, status=status, error=error, inputs=None, ended_at=now())
+        ended = replace(
+            operation,
+            status=status,
+            error=error,
+            inputs=None,
+            ended_at=now(),
+            result=result,
+        )
         self._store.save(ended)
         log.info("operation.ended %s %s %s", operation.kind, operation.target, status)
 

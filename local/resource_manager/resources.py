@@ -14,7 +14,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from local.errors import StackError
-from local.resource_manager.errors import ArmError, TemplateError
+from local.resource_manager.errors import (
+    ArmError,
+    TemplateError,
+    group_being_deleted,
+    group_not_found,
+)
 from local.resource_manager.ids import GROUP_TYPE, STACK_TYPE, ResourceId, parse
 from local.resource_manager.providers import PROVIDERS
 from local.resource_manager.providers.base import (
@@ -88,7 +93,7 @@ class Resources:
             before = self.cloud.store.get(target)
             self.check(target, body)
             self._check_surroundings(provider, target, before, stack)
-            shown, hidden = _split(provider, body)
+            shown, hidden = split(provider, body)
             hidden = {**(before.hidden if before else {}), **hidden}
             owner = stack or (before.stack if before else None)
             stands = before is not None and before.state in ("Succeeded", "Updating")
@@ -98,6 +103,7 @@ class Resources:
                 hidden=hidden,
                 stack=owner,
                 state="Updating" if stands else "Creating",
+                declared=before.declared if before and stands else None,
             )
             self.cloud.store.put(kept)
             computed = await self._realised(provider, kept)
@@ -106,6 +112,7 @@ class Resources:
                 body={**shown, "properties": {**(shown.get("properties") or {}), **computed}},
                 hidden=hidden,
                 stack=owner,
+                declared=shown,
             )
             self.cloud.store.put(done)
         if _routes_change(provider, before, done):
@@ -139,7 +146,7 @@ class Resources:
         """A resource as it is answered while it is being made."""
         provider = self.provider(target)
         before = self.cloud.store.get(target)
-        shown, _ = _split(provider, body)
+        shown, _ = split(provider, body)
         state = "Creating" if before is None else "Updating"
         return Record(id=before.id if before else target, body=shown, state=state).shown()
 
@@ -163,12 +170,7 @@ class Resources:
         before = self.cloud.store.get(target)
         check_group(target, body)
         if before is not None and before.state == "Deleting":
-            raise ArmError(
-                "ResourceGroupBeingDeleted",
-                f"The resource group '{target.group}' is in deprovisioning state and cannot "
-                "perform this operation.",
-                status=409,
-            )
+            raise group_being_deleted(target.name)
         place = normal_location(body["location"])
         if before is not None and before.body["location"] != place:
             raise ArmError(
@@ -195,12 +197,12 @@ class Resources:
         self, provider: Provider, target: ResourceId, before: Record | None, stack: str | None
     ) -> None:
         store = self.cloud.store
-        if target.group and store.get(ResourceId(target.subscription, target.group)) is None:
-            raise ArmError(
-                "ResourceGroupNotFound",
-                f"Resource group '{target.group}' could not be found.",
-                status=404,
-            )
+        if target.group:
+            group = store.get(ResourceId(target.subscription, target.group))
+            if group is None:
+                raise group_not_found(target.group)
+            if group.state == "Deleting":
+                raise group_being_deleted(target.group)
         above = target.parent or (target.scope if target.scope.parts else None)
         if above is not None:
             parent = store.get(above)
@@ -330,7 +332,7 @@ def _over(before: Record, shown: dict[str, Any]) -> dict[str, Any]:
     return {**shown, "properties": {**before.properties, **(shown.get("properties") or {})}}
 
 
-def _split(provider: Provider, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(provider: Provider, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The body without its write-only values, and these by path."""
     shown, hidden = copy.deepcopy(body), {}
     for path in provider.hidden:

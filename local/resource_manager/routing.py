@@ -28,6 +28,7 @@ _THINGS: dict[str, Handler] = {
     SUBSCRIPTION_TYPE.lower(): subscription.itself,
     GROUP_TYPE.lower(): groups.one,
     DEPLOYMENT_TYPE.lower(): deployments.one,
+    f"{DEPLOYMENT_TYPE}/operations".lower(): deployments.operation,
     STACK_TYPE.lower(): stacks.one,
     "microsoft.resources/tags": subscription.tags,
     "microsoft.resources/operationstatuses": subscription.operation,
@@ -36,6 +37,9 @@ _THINGS: dict[str, Handler] = {
 }
 _BELOW: dict[tuple[str, ...], Handler] = {
     (DEPLOYMENT_TYPE.lower(), "validate"): deployments.validate,
+    (DEPLOYMENT_TYPE.lower(), "whatif"): deployments.what_if,
+    (DEPLOYMENT_TYPE.lower(), "cancel"): deployments.cancel,
+    (DEPLOYMENT_TYPE.lower(), "exporttemplate"): deployments.export_template,
     (DEPLOYMENT_TYPE.lower(), "operations"): deployments.operations,
     (STACK_TYPE.lower(), "validate"): stacks.validate,
     ("microsoft.keyvault/locations/deletedvaults", "purge"): subscription.deleted_vault,

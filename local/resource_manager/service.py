@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from local.errors import StackError
 from local.resource_manager.deny import refuse_denied
-from local.resource_manager.deployments import Deployments, Ledger
+from local.resource_manager.deployments import Deployments, Ledger, mode_of
 from local.resource_manager.errors import ArmError
 from local.resource_manager.faults import Faults
+from local.resource_manager.forecast import Forecaster, result
 from local.resource_manager.ids import ResourceId, parse
 from local.resource_manager.operations import Operations, deployment_failed, end_as_asked
 from local.resource_manager.parameters import shown
 from local.resource_manager.providers.compute import SCALE_SET, scale_set_of
 from local.resource_manager.providers.postgres import FlexibleServers
-from local.resource_manager.resources import Resources
+from local.resource_manager.resources import Resources, is_listed
 from local.resource_manager.stacks import Stacks
+from local.resource_manager.steps import template_hash
 from local.resource_manager.store import Operation, Record
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Service:
         self.deployments = Deployments(self.resources)
         self.stacks = Stacks(self.resources, self.deployments, self.operations)
         self.operations.handle("deployment.put", self._run_deployment)
+        self.operations.handle("deployment.whatIf", self._foresee)
         self.operations.handle("group.delete", self._delete_group)
         self.operations.handle("resource.put", self._put_resource)
         self.operations.handle("resource.delete", self._delete_resource)
@@ -88,15 +91,21 @@ class Service:
         self, target: ResourceId, body: dict[str, Any], place: Place
     ) -> Record:
         """Record a deployment that was accepted."""
-        template = self.deployments.validate(body["properties"], place)
-        parameters = shown(template.declared, template.values)
+        given = body["properties"]
+        template = self.deployments.validate(given, place)
         kept: dict[str, Any] = {
             "tags": body.get("tags") or {},
-            "properties": {"mode": "Incremental", "parameters": parameters},
+            "properties": {
+                "mode": mode_of(given),
+                "templateHash": template_hash(given["template"]),
+                "parameters": shown(template.declared, template.values),
+            },
         }
         if place.group is None:
             kept["location"] = place.location
-        return self.cloud.store.put(Record(id=target, body=kept, state="Accepted"))
+        hidden = {"template": given["template"]}
+        record = Record(id=target, body=kept, state="Accepted", hidden=hidden)
+        return self.cloud.store.put(record)
 
     def method_not_allowed(self, call: Call) -> ArmError:
         """405 for a path that exists."""
@@ -115,10 +124,18 @@ class Service:
         def allow(written: ResourceId) -> None:
             refuse_denied(self.cloud.store, written, "write", principal)
 
+        def is_canceled() -> bool:
+            current = self.cloud.store.get(target)
+            return current is not None and current.state == "Canceled"
+
         try:
             end_as_asked(operation)
+            refuse_canceled(canceled=is_canceled())  # before it, or this process, began
             place = self.deployments.place(target, inputs["location"])
-            await self.deployments.run(target, inputs, place, Ledger(allow=allow))
+            ledger = Ledger(allow=allow, is_canceled=is_canceled)
+            await self.deployments.run(target, inputs, place, ledger)
+            if inputs.get("mode") == "Complete":
+                await self._complete(place.id, ledger, principal)
         except ArmError as error:
             state = "Canceled" if error.code == "OperationCanceled" else "Failed"
             current = self.cloud.store.get(target)
@@ -129,6 +146,24 @@ class Service:
             if error.code in _OWN_CODES:
                 raise
             raise deployment_failed([error]) from error
+
+    async def _complete(self, group: ResourceId, ledger: Ledger, principal: str) -> None:
+        """Delete what the template of a complete deployment does not name."""
+        gone = [
+            one.id
+            for one in self.cloud.store.below(group)
+            if one.id.parent is None and is_listed(one) and one.key not in ledger.made
+        ]
+        for target in gone:
+            refuse_denied(self.cloud.store, target, "delete", principal)
+        await self.resources.remove_many(gone)
+
+    async def _foresee(self, operation: Operation) -> dict[str, Any]:
+        end_as_asked(operation)
+        inputs, target = operation.inputs or {}, parse((operation.inputs or {})["id"])
+        place = self.deployments.place(target, inputs["location"])
+        found = Forecaster(self.resources, self.deployments).foresee(target, inputs, place)
+        return result(found, inputs["format"])
 
     async def _delete_group(self, operation: Operation) -> None:
         end_as_asked(operation)
@@ -154,6 +189,16 @@ class Service:
             log.error("repair.failed %s %s", record.id.name, error)  # noqa: TRY400 — the reason says it all
             return f"{record.id.name}: {error}"
         return None
+
+
+def refuse_canceled(*, canceled: bool) -> None:
+    """Do not go on with what was canceled.
+
+    Raises:
+        ArmError: `OperationCanceled`.
+    """
+    if canceled:
+        raise ArmError("OperationCanceled", "The deployment was canceled.")
 
 
 _OWN_CODES = ("DeploymentFailed", "OperationCanceled")

@@ -20,19 +20,22 @@ if TYPE_CHECKING:
 _SCHEMA = """
 create table if not exists resources (
     key text primary key, id text not null, type text not null, state text not null,
-    body text not null, hidden text not null, stack text
+    body text not null, hidden text not null, stack text, declared text
 ) without rowid;
 create index if not exists resources_by_type on resources (type);
 create index if not exists resources_by_stack on resources (stack);
 create table if not exists operations (
     id text primary key, kind text not null, target text not null, status text not null,
-    inputs text, error text, started_at text not null, ended_at text
+    inputs text, error text, started_at text not null, ended_at text, result text
 ) without rowid;
 create index if not exists operations_running on operations (status) where status = 'Running';
 create table if not exists soft_deleted (
     type text not null, name text not null, body text not null, primary key (type, name)
 ) without rowid;
 """
+
+# What files of earlier versions lack.
+_LATER = {"resources": ("declared",), "operations": ("result",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Record:
     state: str = "Succeeded"
     hidden: dict[str, Any] = field(default_factory=dict, repr=False)
     stack: str | None = None
+    declared: dict[str, Any] | None = None
+    """The body as it was asked for, without what was computed; None where nothing is computed."""
 
     @property
     def key(self) -> str:
@@ -59,6 +64,13 @@ class Record:
     def properties(self) -> dict[str, Any]:
         """The properties of the body."""
         return self.body.get("properties") or {}
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """The body as it was asked for last, tags by whatever way they came."""
+        if self.declared is None:
+            return self.body
+        return {**self.declared, "tags": self.body.get("tags")}
 
     def shown(self) -> dict[str, Any]:
         """The resource as a GET answers it."""
@@ -79,6 +91,7 @@ class Operation:
     inputs: dict[str, Any] | None = field(default=None, repr=False)
     error: dict[str, Any] | None = None
     ended_at: str | None = None
+    result: dict[str, Any] | None = field(default=None, repr=False)
 
 
 class Store:
@@ -93,6 +106,11 @@ class Store:
             "pragma journal_mode=wal; pragma synchronous=normal; pragma secure_delete=on;"
             + _SCHEMA
         )
+        for table, columns in _LATER.items():
+            known = {row[1] for row in self._db.execute(f"pragma table_info({table})")}
+            for column in columns:
+                if column not in known:
+                    self._db.execute(f"alter table {table} add column {column} text")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -106,9 +124,9 @@ class Store:
     def put(self, record: Record) -> Record:
         """Keep a resource as it is now."""
         self._db.execute(
-            "insert into resources values (?, ?, ?, ?, ?, ?, ?) on conflict (key) do update set "
-            "id = excluded.id, state = excluded.state, body = excluded.body, "
-            "hidden = excluded.hidden, stack = excluded.stack",
+            "insert into resources values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do update "
+            "set id = excluded.id, state = excluded.state, body = excluded.body, "
+            "hidden = excluded.hidden, stack = excluded.stack, declared = excluded.declared",
             (
                 record.key,
                 str(record.id),
@@ -117,6 +135,7 @@ class Store:
                 json.dumps(record.body),
                 json.dumps(record.hidden),
                 record.stack,
+                _json(record.declared),
             ),
         )
         return record
@@ -153,16 +172,17 @@ class Store:
     def save(self, operation: Operation) -> Operation:
         """Keep an operation as it is now."""
         self._db.execute(
-            "insert or replace into operations values (?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert or replace into operations values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 operation.id,
                 operation.kind,
                 operation.target,
                 operation.status,
-                None if operation.inputs is None else json.dumps(operation.inputs),
-                None if operation.error is None else json.dumps(operation.error),
+                _json(operation.inputs),
+                _json(operation.error),
                 operation.started_at,
                 operation.ended_at,
+                _json(operation.result),
             ),
         )
         return operation
@@ -204,7 +224,7 @@ class Store:
 
     def _records(self, where: str, *values: str) -> Iterator[Record]:
         rows = self._db.execute(
-            f"select id, state, body, hidden, stack from resources {where}",  # noqa: S608 — clauses of this file
+            f"select id, state, body, hidden, stack, declared from resources {where}",  # noqa: S608 — clauses of this file
             values,
         ).fetchall()
         return iter(
@@ -215,14 +235,15 @@ class Store:
                     body=json.loads(body),
                     hidden=json.loads(hidden),
                     stack=stack,
+                    declared=None if declared is None else json.loads(declared),
                 )
-                for found, state, body, hidden, stack in rows
+                for found, state, body, hidden, stack, declared in rows
             ]
         )
 
     def _operations(self, where: str, *values: str) -> list[Operation]:
         rows = self._db.execute(
-            "select id, kind, target, status, inputs, error, started_at, ended_at "  # noqa: S608 — clauses of this file
+            "select id, kind, target, status, inputs, error, started_at, ended_at, result "  # noqa: S608 — clauses of this file
             f"from operations {where}",
             values,
         ).fetchall()
@@ -236,6 +257,11 @@ class Store:
                 error=None if error is None else json.loads(error),
                 started_at=started,
                 ended_at=ended,
+                result=None if result is None else json.loads(result),
             )
-            for i, kind, target, status, inputs, error, started, ended in rows
+            for i, kind, target, status, inputs, error, started, ended, result in rows
         ]
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value)

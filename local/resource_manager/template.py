@@ -21,7 +21,7 @@ from local.resource_manager.parameters import (
     is_secure,
 )
 from local.resource_manager.scope import Scope
-from local.resource_manager.values import NeedsRuntimeError, find_name
+from local.resource_manager.values import UNKNOWN, NeedsRuntimeError, find_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,17 @@ class Template:
                 continue
             value = _output(declared, scope)
             conform(name, {"type": kind, "nullable": declared.get("nullable")}, value)
+            made[name] = {"type": declared["type"], "value": value}
+        return made
+
+    def foreseen_outputs(self, scope: Scope) -> dict[str, Any]:
+        """As `outputs`, with UNKNOWN in the place of what only the deployment will know."""
+        made: dict[str, Any] = {}
+        for name, declared in (self.body.get("outputs") or {}).items():
+            try:
+                value = UNKNOWN if is_secure(declared) else _output(declared, scope)
+            except NeedsRuntimeError:
+                value = UNKNOWN
             made[name] = {"type": declared["type"], "value": value}
         return made
 

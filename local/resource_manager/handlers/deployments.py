@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from local.resource_manager.answers import async_headers, json_answer
-from local.resource_manager.errors import ArmError, bad_request
-from local.resource_manager.ids import DEPLOYMENT_TYPE
-from local.resource_manager.listing import page
+from local.resource_manager.answers import async_headers, json_answer, location_headers
+from local.resource_manager.deny import refuse_denied
+from local.resource_manager.deployments import mode_of
+from local.resource_manager.errors import (
+    ArmError,
+    bad_request,
+    group_being_deleted,
+    group_not_found,
+)
+from local.resource_manager.forecast import result_format
+from local.resource_manager.ids import DEPLOYMENT_TYPE, ResourceId
+from local.resource_manager.listing import in_state, page
+from local.resource_manager.operations import now
+from local.resource_manager.parameters import shown
+from local.resource_manager.steps import template_hash
 
 if TYPE_CHECKING:
     from local.resource_manager.call import Call
@@ -40,11 +52,13 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
 async def many(service: Service, call: Call) -> web.StreamResponse:
     """The deployments of a scope."""
     scope = call.path.id
+    refuse_absent_group(service, scope)
     records = [
         one
         for one in service.cloud.store.of_type(DEPLOYMENT_TYPE)
         if one.id.scope.key == scope.key
     ]
+    records = in_state(records, call.query.get("$filter"))
     return json_answer(page(call, [record.shown() for record in records]))
 
 
@@ -52,19 +66,107 @@ async def validate(service: Service, call: Call) -> web.StreamResponse:
     """Whether a template would be taken; 400 says why not."""
     body = call.content()
     place = service.deployments.place(call.path.id, body.get("location"))
-    service.deployments.validate(_properties(body), place)
+    refuse_absent_group(service, call.path.id)
+    properties = _properties(body)
+    template = service.deployments.validate(properties, place)
     said = {"id": str(call.path.id), "name": call.path.id.name, "type": DEPLOYMENT_TYPE}
-    return json_answer({**said, "properties": {"provisioningState": "Succeeded"}})
+    told = {
+        "provisioningState": "Succeeded",
+        "mode": mode_of(properties),
+        "timestamp": now(),
+        "duration": "PT0S",
+        "correlationId": str(uuid.uuid4()),
+        "templateHash": template_hash(properties["template"]),
+        "parameters": shown(template.declared, template.values),
+        **service.deployments.contents(template),
+    }
+    return json_answer({**said, "properties": told})
+
+
+async def what_if(service: Service, call: Call) -> web.StreamResponse:
+    """What deploying would change; nothing is done."""
+    body, target = call.content(), call.path.id
+    properties = _properties(body)
+    how = result_format(properties)
+    place = service.deployments.place(target, body.get("location"))
+    refuse_absent_group(service, target)
+    service.deployments.validate(properties, place)
+    inputs = {
+        "id": str(target),
+        "template": properties["template"],
+        "parameters": properties.get("parameters") or {},
+        "location": body.get("location"),
+        "mode": mode_of(properties),
+        "format": how,
+    }
+    # Its own id, so that a deployment of this name may run beside it.
+    asked = target.child("whatIf", "default")
+    operation = service.operations.start("deployment.whatIf", asked, inputs, end_as=call.end_as)
+    return json_answer({}, status=202, headers=location_headers(call.request, operation))
+
+
+async def cancel(service: Service, call: Call) -> web.StreamResponse:
+    """Begin nothing more; what is being made ends as it does."""
+    found = _deployment(service, call)
+    if not service.operations.busy(found.id) or found.state == "Canceled":
+        raise ArmError(
+            "DeploymentCannotBeCancelled",
+            f"The deployment '{found.id.name}' cannot be cancelled because its provisioning "
+            f"state is '{found.state}'.",
+            status=409,
+        )
+    refuse_denied(service.cloud.store, found.id, "cancel/action", call.principal)
+    service.cloud.store.update(found.id, state="Canceled")
+    return web.Response(status=204)
+
+
+async def export_template(service: Service, call: Call) -> web.StreamResponse:
+    """The template as it was given."""
+    found = _deployment(service, call)
+    return json_answer({"template": found.hidden.get("template")})
 
 
 async def operations(service: Service, call: Call) -> web.StreamResponse:
-    """What became of each resource of a deployment."""
+    """What became of each resource of a deployment; one by its id, or all."""
+    rows = _deployment(service, call).hidden.get("operations") or []
+    return json_answer(page(call, rows))
+
+
+async def operation(service: Service, call: Call) -> web.StreamResponse:
+    """What became of one resource."""
+    parent = call.path.id.parent
+    found = service.cloud.store.get(parent) if parent else None
+    rows = (found.hidden.get("operations") or []) if found else []
+    for row in rows:
+        if row["operationId"].lower() == call.path.id.name.lower():
+            return json_answer(row)
+    raise ArmError(
+        "DeploymentOperationNotFound",
+        f"Deployment operation '{call.path.id.name}' could not be found.",
+        status=404,
+    )
+
+
+def refuse_absent_group(service: Service, target: ResourceId) -> None:
+    """Refuse a deployment into a group that is not there, or is being deleted.
+
+    Raises:
+        ArmError: as said.
+    """
+    if target.group is None:
+        return
+    found = service.cloud.store.get(ResourceId(target.subscription, target.group))
+    if found is None:
+        raise group_not_found(target.group)
+    if found.state == "Deleting":
+        raise group_being_deleted(target.group)
+
+
+def _deployment(service: Service, call: Call) -> Record:
     found = service.cloud.store.get(call.path.id)
     if found is None:
         raise _not_found(call)
-    made = found.properties.get("outputResources") or []
-    rows = [_operation(service, call, str(one["id"])) for one in made]
-    return json_answer(page(call, [row for row in rows if row]))
+    return found
 
 
 def _put(service: Service, call: Call) -> web.StreamResponse:
@@ -72,12 +174,7 @@ def _put(service: Service, call: Call) -> web.StreamResponse:
     _refuse_running(service, call)
     found = service.cloud.store.get(target)
     place = service.deployments.place(target, body.get("location"))
-    if target.group is not None and service.resources.group(target.group) is None:
-        raise ArmError(
-            "ResourceGroupNotFound",
-            f"Resource group '{target.group}' could not be found.",
-            status=404,
-        )
+    refuse_absent_group(service, target)
     moved = found is not None and found.body.get("location") != body.get("location")
     if found is not None and moved and target.group is None:
         raise ArmError(
@@ -86,36 +183,18 @@ def _put(service: Service, call: Call) -> web.StreamResponse:
             f"'{target.name}' already exists in location '{found.body.get('location')}'.",
             status=409,
         )
-    service.deployments.validate(_properties(body), place)
+    properties = _properties(body)
     record = service.begin_deployment(target, body, place)
     inputs = {
-        "template": body["properties"]["template"],
-        "parameters": body["properties"].get("parameters") or {},
+        "template": properties["template"],
+        "parameters": properties.get("parameters") or {},
         "location": body.get("location"),
+        "mode": mode_of(properties),
         "principal": call.principal,
     }
     operation = service.operations.start("deployment.put", target, inputs, end_as=call.end_as)
     headers = async_headers(call.request, operation)
     return json_answer(record.shown(), status=201 if found is None else 200, headers=headers)
-
-
-def _operation(service: Service, call: Call, resource: str) -> dict[str, Any] | None:
-    record: Record | None = service.cloud.store.get(resource)
-    if record is None:
-        return None
-    return {
-        "id": f"{call.path.id}/operations/{record.id.name}",
-        "operationId": record.id.name,
-        "properties": {
-            "provisioningOperation": "Create",
-            "provisioningState": record.state,
-            "targetResource": {
-                "id": str(record.id),
-                "resourceType": record.id.type,
-                "resourceName": record.id.full_name,
-            },
-        },
-    }
 
 
 def _properties(body: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
         case "GET":
             return json_answer(found.shown())
         case "PATCH":
-            return _put(service, call, _merged(found.body, call.content()))
+            return _put(service, call, _merged(found.wanted, call.content()))
         case "DELETE":
             refuse_denied(store, target, "delete", call.principal)
             operation = service.operations.start("resource.delete", target, end_as=call.end_as)

@@ -35,6 +35,22 @@ class Token:
         return AccessToken(self.text, 4_000_000_000)
 
 
+class AioToken(Token):
+    """The same for clients that wait without blocking."""
+
+    async def get_token(self, *scopes: str, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super().get_token(*scopes, **kwargs)
+
+    async def close(self) -> None:
+        return
+
+    async def __aenter__(self) -> AioToken:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        return
+
+
 @dataclass
 class Arm:
     """One running Resource Manager, and SDK clients of it."""
@@ -76,6 +92,14 @@ class Arm:
     @property
     def deployments(self) -> Any:
         return self.client(DeploymentsMgmtClient).deployments
+
+    @property
+    def tags(self) -> Any:
+        return self.client(ResourceManagementClient).tags
+
+    @property
+    def resources(self) -> Any:
+        return self.client(ResourceManagementClient).resources
 
     def fail(self, *faults: dict[str, Any]) -> None:
         path = self.home.path("resource_manager", "faults.json")

@@ -245,7 +245,7 @@ def test_stop_and_repair_keep_what_is_declared(arm: Arm) -> None:
         ("GET", "{s}/providers/Microsoft.No?api-version=1", 404, "InvalidResourceNamespace"),
         (
             "POST",
-            "{s}/providers/Microsoft.Resources/deployments/x/whatIf?api-version=1",
+            "{s}/providers/Microsoft.Resources/deployments/x/nonsense?api-version=1",
             404,
             "OperationNotSupported",
         ),

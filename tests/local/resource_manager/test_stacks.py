@@ -17,6 +17,7 @@ from azure.mgmt.resource.deploymentstacks.aio import DeploymentStacksClient as A
 from azure.mgmt.resource.resources import ResourceManagementClient
 
 from tests.local.resource_manager.clients import (
+    AioToken,
     AllowHttp,
     Arm,
     Token,
@@ -195,7 +196,7 @@ def test_a_wrong_stack_is_refused(arm: Arm, change: dict[str, Any]) -> None:
 
 async def test_ten_stacks_at_once_by_the_aio_client(arm: Arm) -> None:
     client = AioStacks(
-        _AioToken(arm.home.secret("token")),
+        AioToken(arm.home.secret("token")),
         arm.subscription,
         base_url=arm.url,
         per_call_policies=[AllowHttp()],
@@ -324,17 +325,3 @@ def _key(arm: Arm) -> str:
         f"/subscriptions/{arm.subscription}/providers/Microsoft.Resources/deploymentStacks/"
     )
     return f"{prefix}stack".lower()
-
-
-class _AioToken(Token):
-    async def get_token(self, *scopes: str, **kwargs: Any) -> Any:  # type: ignore[override]
-        return super().get_token(*scopes, **kwargs)
-
-    async def close(self) -> None:
-        return
-
-    async def __aenter__(self) -> _AioToken:
-        return self
-
-    async def __aexit__(self, *args: object) -> None:
-        return
