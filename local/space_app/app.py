@@ -8,6 +8,7 @@ space's own pages.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
@@ -34,6 +35,8 @@ log = logging.getLogger("space_app")
 
 _FAILURES = (*UNREACHABLE, asyncpg.PostgresError, StorageError)
 _POLL_S = 0.2
+# The front door may not know yet that an instance was just restarted: its requests wait so long.
+_PATIENCE_S = 2.0
 _OUT_OF_MEMORY = b"out of memory: this instance ends\n"
 _DIED_OF_MEMORY = 137  # what a shell shows for a process that the kernel killed
 
@@ -48,6 +51,7 @@ class Space:
         self._database: Database | None = None
         self._documents: Documents | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
 
     def begin(self) -> None:
         """Start to look for the settings, until `close`."""
@@ -62,6 +66,12 @@ class Space:
             await self._database.close()
         if self._documents:
             await self._documents.close()
+
+    async def wait(self) -> None:
+        """Give an instance that has just started a moment to open."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._opened.wait()
 
     @property
     def database(self) -> Database:
@@ -95,6 +105,7 @@ class Space:
                 self._wait_for(f"its storage: {error}")
             else:
                 self._documents, self._database, self.settings = documents, database, settings
+                self._opened.set()
                 log.info("space.opened %s release %s", settings.space_id, settings.release)
                 return
             # Settings are read anew each time: a correction in the vault is enough.
@@ -138,6 +149,8 @@ async def _space(app: web.Application):  # noqa: ANN202 — aiohttp's cleanup co
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         _check_origin(request)
+        if request.path != "/healthz":
+            await request.app[SPACE].wait()
         return await handler(request)
     except MemoryError:
         # Under rlimit allocations fail and nothing is killed: end as a machine without memory

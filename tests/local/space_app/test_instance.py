@@ -45,7 +45,10 @@ async def test_an_instance_waits_for_its_settings_and_then_serves(
     async with visitor.get(space.url("/api/devices")) as answer:
         assert answer.status == 503
         assert answer.headers["Retry-After"] == "1"
+    early = asyncio.create_task(visitor.get(space.url("/api/devices")))
     await space.tell()
+    async with await early as answer:
+        assert answer.status == 200  # it came a moment before the instance had opened
     await space.until_healthy()
 
 
