@@ -1,7 +1,8 @@
 """What the app declares, read from the bindings the worker library indexed.
 
 Pure. What this host cannot do as Azure does is refused here, with the function's name, rather than
-half done: other triggers, output bindings, batches, sessions, retry policies.
+half done: other triggers, output bindings, topics, several calls per session. A disabled function
+is checked like any other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from local.errors import Code, StackError
+from local.functions_host.retries import RetryPolicy, read_policy
 from local.functions_host.settings import connection_string, resolved
 from local.functions_host.timers.schedule import Schedule, parse
 from local.functions_host.web.routes import Template, compile_template
@@ -52,6 +54,8 @@ class QueueTrigger:
     queue: str
     connection: str
     auto_complete: bool
+    is_batch: bool = False
+    has_sessions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,7 @@ class Function:
     trigger: Trigger
     bindings: tuple[dict[str, Any], ...]
     disabled: bool
+    retry: RetryPolicy | None = None
 
 
 def declared(
@@ -102,16 +107,25 @@ def _function(one: Indexed, settings: HostSettings, environ: Mapping[str, str]) 
             raise _refusal(
                 where, f"the binding {binding['type']!r} ({binding['name']}) is not served"
             )
-    if one.has_retry_policy:
-        raise _refusal(where, "retry policies are not served")
+    try:
+        retry = None if one.retry_options is None else read_policy(one.retry_options)
+    except ValueError as error:
+        raise _refusal(where, f"its retry policy is malformed: {error}") from error
     return Function(
         name=one.name,
         id=one.id,
         parameter=triggers[0]["name"],
         trigger=_trigger(one.name, triggers[0], settings, environ),
         bindings=bindings,
-        disabled=environ.get(f"AzureWebJobs.{one.name}.Disabled", "").lower() in ("true", "1"),
+        disabled=_is_disabled(one.name, environ),
+        retry=retry,
     )
+
+
+def _is_disabled(name: str, environ: Mapping[str, str]) -> bool:
+    # Shells without dots in names write them as two underscores.
+    keys = (f"AzureWebJobs.{name}.Disabled", f"AzureWebJobs__{name}__Disabled")
+    return any(environ.get(key, "").lower() in ("true", "1") for key in keys)
 
 
 def _trigger(
@@ -154,10 +168,12 @@ def _queue(
 ) -> QueueTrigger:
     if not binding.get("queueName"):
         raise _refusal(where, "topics are not served, only queues")
-    if str(binding.get("cardinality") or "ONE").upper() != "ONE":
-        raise _refusal(where, "batches of messages (cardinality many) are not served")
-    if binding.get("isSessionsEnabled"):
-        raise _refusal(where, "sessions are not served")
+    cardinality = str(binding.get("cardinality") or "ONE").upper()
+    if cardinality not in ("ONE", "MANY"):
+        raise _refusal(where, f"the cardinality {cardinality!r} is unknown")
+    is_batch, has_sessions = cardinality == "MANY", bool(binding.get("isSessionsEnabled"))
+    if has_sessions and not is_batch and settings.calls_per_session > 1:
+        raise _refusal(where, "maxConcurrentCallsPerSession over 1 is not served")
     chosen = binding.get("autoCompleteMessages")
     return QueueTrigger(
         queue=resolved(str(binding["queueName"]), environ, where=where),
@@ -167,6 +183,8 @@ def _queue(
             where=where,
         ),
         auto_complete=settings.auto_complete if chosen is None else bool(chosen),
+        is_batch=is_batch,
+        has_sessions=has_sessions,
     )
 
 

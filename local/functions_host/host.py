@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 from local.errors import StackError
 from local.functions_host.functions import Function, QueueTrigger, TimerTrigger, declared
 from local.functions_host.invocations import Invoker
+from local.functions_host.notices import notices
+from local.functions_host.queues.batches import BatchListener
 from local.functions_host.queues.listener import QueueListener
+from local.functions_host.queues.sessions import SessionListener
 from local.functions_host.settings import HostSettings, connection_string, read_host_json
 from local.functions_host.timers.listener import Clock, TimerListener, WallClock
 from local.functions_host.watchdog import Watchdog
@@ -37,6 +40,9 @@ log = logging.getLogger("functions_host")
 _DRAIN_S = 30.0
 _RECYCLE_DRAIN_S = 10.0
 _CLOSE_S = 6.0
+
+
+Listener = QueueListener | SessionListener | BatchListener | TimerListener
 
 
 class Host:
@@ -64,7 +70,7 @@ class Host:
         self._clock = clock or WallClock()
         self._started = time.monotonic()
         self._buses: dict[str, Bus] = {}
-        self._queues: list[QueueListener] = []
+        self._listeners: list[Listener] = []  # of functions that are not disabled
         self._timers: dict[str, TimerListener] = {}
         self._store: StatusStore | None = None
         self._site: Site | None = None
@@ -78,8 +84,8 @@ class Host:
         """`Initialized` until every trigger listens, then `Running`; `Stopping` at the end."""
         if self._stopping:
             return "Stopping"
-        listeners = (*self._queues, *self._timers.values())
-        return "Running" if all(one.ready.is_set() for one in listeners) else "Initialized"
+        is_ready = all(one.ready.is_set() for one in self._listeners)
+        return "Running" if is_ready else "Initialized"
 
     async def start(self, port: int) -> HostSettings:
         """Load the app, listen on everything. Brokers and stores may come up later.
@@ -93,7 +99,7 @@ class Host:
             timeout_s=settings.function_timeout_s, on_timeout=self._timed_out
         )
         active = [one for one in self.functions if not one.disabled]
-        self._make_timers(active)
+        self._make_timers()
         admin = Admin(
             self.functions, timers=self._timers, invoker=self._invoker, status=self.status
         )
@@ -102,7 +108,10 @@ class Host:
         )
         await self._site.start(port)
         self._make_queues(active, settings)
-        for listener in (*self._queues, *self._timers.values()):
+        for event, fields in notices(active, settings):
+            log.warning(event, extra=fields)
+        self._listeners += [self._timers[f.name] for f in active if f.name in self._timers]
+        for listener in self._listeners:
             listener.start()
         self._watchdog = Watchdog(
             app=self._app, limit_s=settings.function_timeout_s, on_stuck=self._recycle
@@ -116,8 +125,8 @@ class Host:
         self._stopping = True
         if self._site is not None:
             self._site.draining = True
-        listeners = (*self._queues, *self._timers.values())
-        await asyncio.gather(*(one.stop() for one in listeners))
+        self._halt()
+        listeners = self._listeners
         if listeners or self._site is not None:
             if not await self._invoker.drained(drain_s):
                 log.warning("host.drain_given_up", extra={"running": self._invoker.busy})
@@ -141,10 +150,16 @@ class Host:
             "processUptime": round((time.monotonic() - self._started) * 1000),
         }
 
-    def _make_timers(self, active: list[Function]) -> None:
-        for function in active:
+    def _halt(self) -> None:
+        for one in self._listeners:
+            one.halt()
+
+    def _make_timers(self) -> None:
+        """For every timer: the administrator may run a disabled one too."""
+        for function in self.functions:
             if isinstance(function.trigger, TimerTrigger):
-                if function.trigger.monitor and self._store is None:
+                is_kept = function.trigger.monitor and not function.disabled
+                if is_kept and self._store is None:
                     where = f"Function {function.name!r}"
                     found = connection_string("AzureWebJobsStorage", self._environ, where=where)
                     self._store = self._open_store(found, self._host_id)
@@ -158,16 +173,18 @@ class Host:
 
     def _make_queues(self, active: list[Function], settings: HostSettings) -> None:
         for function in active:
-            if isinstance(function.trigger, QueueTrigger):
-                self._queues.append(
-                    QueueListener(
-                        function,
-                        function.trigger,
-                        bus=self._bus(function, function.trigger.connection),
-                        invoker=self._invoker,
-                        concurrency=settings.max_concurrent_calls,
-                        max_renewal_s=settings.max_renewal_s,
-                    )
+            trigger = function.trigger
+            if isinstance(trigger, QueueTrigger):
+                kind = (
+                    BatchListener
+                    if trigger.is_batch
+                    else SessionListener
+                    if trigger.has_sessions
+                    else QueueListener
+                )
+                bus = self._bus(function, trigger.connection)
+                self._listeners.append(
+                    kind(function, trigger, bus=bus, invoker=self._invoker, settings=settings)
                 )
 
     def _bus(self, function: Function, connection: str) -> Bus:
@@ -182,6 +199,8 @@ class Host:
 
     def _timed_out(self, function: str) -> None:
         log.error("host.recycling", extra={"because": f"{function} went over functionTimeout"})
+        # At once: what the function gives back must not be taken again by the host it ends.
+        self._halt()
         if self._recycling is None and not self._stopping:
             self._recycling = asyncio.create_task(self._drain_and_recycle())
 

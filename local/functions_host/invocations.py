@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from local.functions_host.functions import Function
+    from local.functions_host.worker.library import Attempt
     from local.functions_host.worker.protos import TypedData
 
 log = logging.getLogger("functions_host.invocations")
@@ -48,6 +49,7 @@ class Invoker:
         reason: str,
         trace_parent: str | None = None,
         trace_state: str = "",
+        attempt: Attempt | None = None,
     ) -> Result:
         """Run `function` once. Failures, time-outs too, are results."""
         invocation = logs.Running(str(uuid.uuid4()), function.name)
@@ -59,6 +61,7 @@ class Invoker:
             metadata=metadata or {},
             trace_parent=_continued(trace_parent),
             trace_state=trace_state,
+            attempt=attempt,
         )
         self._count += 1
         self._quiet.clear()

@@ -40,6 +40,14 @@ class HostSettings:
     max_concurrent_calls: int = 16
     auto_complete: bool = True
     max_renewal_s: float = 300.0
+    prefetch: int = 0
+    max_sessions: int = 8
+    calls_per_session: int = 1
+    session_idle_s: float = 60.0
+    max_batch: int = 1000
+    min_batch: int = 1
+    batch_wait_s: float = 30.0
+    dynamic_concurrency: bool = False
     log_level: int = logging.INFO
 
 
@@ -58,6 +66,13 @@ def read_host_json(text: str) -> HostSettings:
             'host.json must be an object with "version": "2.0".', code=Code.BAD_INPUT
         )
     bus = _section(document, "extensions", "serviceBus")
+    max_batch = _positive(bus.get("maxMessageBatchSize", 1000), "maxMessageBatchSize")
+    min_batch = _positive(bus.get("minMessageBatchSize", 1), "minMessageBatchSize")
+    if min_batch > max_batch:
+        raise StackError(
+            "host.json: minMessageBatchSize is greater than maxMessageBatchSize.",
+            code=Code.BAD_INPUT,
+        )
     level = _section(document, "logging", "logLevel").get("default", "Information")
     return HostSettings(
         route_prefix=str(
@@ -70,6 +85,23 @@ def read_host_json(text: str) -> HostSettings:
         auto_complete=bool(bus.get("autoCompleteMessages", True)),
         max_renewal_s=_host_span_s(
             bus.get("maxAutoLockRenewalDuration", "00:05:00"), "maxAutoLockRenewalDuration"
+        ),
+        prefetch=_positive(bus.get("prefetchCount", 0), "prefetchCount", least=0),
+        max_sessions=_positive(bus.get("maxConcurrentSessions", 8), "maxConcurrentSessions"),
+        calls_per_session=_positive(
+            bus.get("maxConcurrentCallsPerSession", 1), "maxConcurrentCallsPerSession"
+        ),
+        # Unset, the client's own patience counts: a minute.
+        session_idle_s=_host_span_s(
+            bus.get("sessionIdleTimeout") or "00:01:00", "sessionIdleTimeout"
+        ),
+        max_batch=max_batch,
+        min_batch=min_batch,
+        batch_wait_s=_host_span_s(
+            bus.get("maxBatchWaitTime", "00:00:30"), "maxBatchWaitTime", most_s=150
+        ),
+        dynamic_concurrency=bool(
+            _section(document, "concurrency").get("dynamicConcurrencyEnabled", False)
         ),
         log_level=_level(level),
     )
@@ -151,17 +183,21 @@ def _timeout_s(value: object) -> float | None:
     return _host_span_s(value, "functionTimeout")
 
 
-def _host_span_s(value: object, key: str) -> float:
+def _host_span_s(value: object, key: str, *, most_s: float | None = None) -> float:
     seconds = span_s(value) if isinstance(value, str) else None
     if not seconds:
         raise StackError(f"host.json: {key} must be a time span hh:mm:ss.", code=Code.BAD_INPUT)
+    if most_s is not None and seconds > most_s:
+        raise StackError(
+            f"host.json: {key} must not be over {most_s:g} seconds.", code=Code.BAD_INPUT
+        )
     return seconds
 
 
-def _positive(value: object, key: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _positive(value: object, key: str, *, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise StackError(
-            f"host.json: {key} must be a whole number from 1 up.", code=Code.BAD_INPUT
+            f"host.json: {key} must be a whole number from {least} up.", code=Code.BAD_INPUT
         )
     return value
 

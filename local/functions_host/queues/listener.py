@@ -4,6 +4,8 @@ A slot is a task with its own receiver: receive, run, renew the lock meanwhile, 
 Sharing a receiver would be simpler and is slow: settling while the same link waits for a message
 costs the SDK 300 to 400 ms. Links cost about half a second to open and a little to keep, so a
 few wait at all times, more are opened when all of them are busy, and closed again when idle.
+A message is locked only when a slot is free to run it: nothing is prefetched, whatever
+`prefetchCount` says, as messages fetched for a busy slot would wait behind it beside idle ones.
 
 Success completes the message, failure abandons it: it comes back at once, until the queue's
 maximum delivery count moves it to the dead letters. Back-off is the function's own business.
@@ -12,11 +14,20 @@ maximum delivery count moves it to the dead letters. Back-off is the function's 
 from __future__ import annotations
 
 import asyncio
-import logging
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from local.functions_host.queues.links import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    closed,
+    lock_lost,
+    receiver_lost,
+    settle,
+    slot_failed,
+    trace_of,
+)
 from local.functions_host.queues.port import BusError, LockLostError
 from local.functions_host.worker.typed_data import message_data
 
@@ -24,14 +35,11 @@ if TYPE_CHECKING:
     from local.functions_host.functions import Function, QueueTrigger
     from local.functions_host.invocations import Invoker
     from local.functions_host.queues.port import Bus, Delivery, Receiver
+    from local.functions_host.settings import HostSettings
     from local.functions_host.worker.library import Result
-
-log = logging.getLogger("functions_host.queues")
 
 _WAITING_SLOTS = 4  # receivers kept open for the next messages
 _RECEIVE_S = 60.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_CLOSE_S = 5.0
 
 
 class QueueListener:
@@ -44,15 +52,14 @@ class QueueListener:
         *,
         bus: Bus,
         invoker: Invoker,
-        concurrency: int,
-        max_renewal_s: float,
+        settings: HostSettings,
     ) -> None:
         self._function = function
         self._trigger = trigger
         self._bus = bus
         self._invoker = invoker
-        self._concurrency = concurrency
-        self._max_renewal_s = max_renewal_s
+        self._concurrency = settings.max_concurrent_calls
+        self._max_renewal_s = settings.max_renewal_s
         self._slots: set[asyncio.Task[None]] = set()
         self._interruptible: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -62,12 +69,11 @@ class QueueListener:
         """Begin to listen; returns at once."""
         self._grow(min(_WAITING_SLOTS, self._concurrency))
 
-    async def stop(self) -> None:
+    def halt(self) -> None:
         """Take no further message; running functions go on, and settle when they end."""
         self._stopping = True
         for slot in self._interruptible:
             slot.cancel()
-        await asyncio.sleep(0)
 
     async def closed(self, grace_s: float) -> None:
         """Wait until every slot has settled and closed its link, at most `grace_s`."""
@@ -88,25 +94,21 @@ class QueueListener:
         self._slots.discard(slot)
         self._interruptible.discard(slot)
         if not slot.cancelled() and (error := slot.exception()) is not None:
-            log.error(
-                "queue.slot_failed",
-                exc_info=error,
-                extra={"queue": self._trigger.queue, "function": self._function.name},
-            )
+            slot_failed(self._function, self._trigger, error)
             if not self._stopping:
                 self._grow(1)
 
     async def _slot(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        pause_s = FIRST_PAUSE_S
         while not self._stopping:
             try:
                 receiver = await self._bus.open(self._trigger.queue)
             except BusError as error:
                 self._lost(error, pause_s)
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
-            pause_s = _FIRST_PAUSE_S
+            pause_s = FIRST_PAUSE_S
             if await self._is_done(receiver):
                 return
             await asyncio.sleep(pause_s)
@@ -117,23 +119,16 @@ class QueueListener:
             self.ready.set()
             await self._receive_all(receiver)
         except BusError as error:
-            self._lost(error, _FIRST_PAUSE_S)
+            self._lost(error, FIRST_PAUSE_S)
             return False
         else:
             return True
         finally:
-            await _closed(receiver)
+            await closed(receiver)
 
     def _lost(self, error: BusError, pause_s: float) -> None:
-        if self.ready.is_set() or pause_s == _FIRST_PAUSE_S:
-            log.warning(
-                "queue.receiver_lost",
-                extra={
-                    "queue": self._trigger.queue,
-                    "function": self._function.name,
-                    "error": str(error),
-                },
-            )
+        if self.ready.is_set() or pause_s == FIRST_PAUSE_S:
+            receiver_lost(self._function, self._trigger, error)
         self.ready.clear()
 
     async def _receive_all(self, receiver: Receiver) -> None:
@@ -163,19 +158,13 @@ class QueueListener:
                 data,
                 metadata,
                 reason=f"message {delivery.message_id} of {self._trigger.queue}",
-                trace_parent=_trace_of(delivery),
+                trace_parent=trace_of(delivery),
                 trace_state=str(delivery.properties.get("tracestate") or ""),
             )
         )
         await self._keep_lock(receiver, delivery, run)
         result = await run
-        try:
-            if not result.ok:
-                await receiver.abandon(delivery)
-            elif self._trigger.auto_complete:
-                await receiver.complete(delivery)
-        except LockLostError as error:
-            self._lock_lost(delivery, error)
+        await settle(receiver, self._function, self._trigger, [delivery], ok=result.ok)
 
     async def _keep_lock(
         self, receiver: Receiver, delivery: Delivery, run: asyncio.Task[Result]
@@ -191,31 +180,5 @@ class QueueListener:
             try:
                 locked_until = await receiver.renew(delivery)
             except (LockLostError, BusError) as error:
-                self._lock_lost(delivery, error)
+                lock_lost(self._function, self._trigger, delivery, error)
                 return
-
-    def _lock_lost(self, delivery: Delivery, error: Exception) -> None:
-        log.warning(
-            "queue.lock_lost",
-            extra={
-                "queue": self._trigger.queue,
-                "function": self._function.name,
-                "message_id": delivery.message_id,
-                "error": str(error),
-            },
-        )
-
-
-def _trace_of(delivery: Delivery) -> str | None:
-    """The sender's trace; the SDKs write it under one of two names."""
-    found = delivery.properties.get("traceparent") or delivery.properties.get("Diagnostic-Id")
-    return None if found is None else str(found)
-
-
-async def _closed(receiver: Receiver) -> None:
-    """Close a link, also while this task is being cancelled, and never for long."""
-    try:
-        async with asyncio.timeout(_CLOSE_S):
-            await receiver.close()
-    except TimeoutError:
-        log.warning("queue.close_timed_out")

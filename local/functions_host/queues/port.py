@@ -41,10 +41,17 @@ class Delivery:
 
 
 class Receiver(Protocol):
-    """An open link to one queue that holds at most one message; every method may raise BusError."""
+    """An open link to one queue; every method may raise BusError.
+
+    Receiving and settling take turns: neither while the other waits.
+    """
 
     async def receive(self, wait_s: float) -> Delivery | None:
         """The next message, locked, or None when none came in time."""
+        ...
+
+    async def receive_many(self, count: int, wait_s: float) -> list[Delivery]:
+        """Up to `count` messages that are there, waiting for the first one; locked."""
         ...
 
     async def complete(self, delivery: Delivery) -> None:
@@ -64,11 +71,38 @@ class Receiver(Protocol):
         ...
 
 
-class Bus(Protocol):
-    """One namespace."""
+class SessionReceiver(Receiver, Protocol):
+    """A link that holds one session: its messages alone, in order, under the session's lock.
 
-    async def open(self, queue: str) -> Receiver:
+    Once that lock has ended every method raises LockLostError.
+    """
+
+    @property
+    def session_id(self) -> str:
+        """The session it holds."""
+        ...
+
+    @property
+    def locked_until(self) -> datetime:
+        """When its lock ends unless it is renewed."""
+        ...
+
+    async def renew_session(self) -> datetime:
+        """Hold the session longer; the new end of its lock."""
+        ...
+
+
+class Bus(Protocol):
+    """One namespace. With `prefetch` that many messages are locked ahead of being asked for."""
+
+    async def open(self, queue: str, *, prefetch: int = 0) -> Receiver:
         """A receiver whose link is open. Raises BusError."""
+        ...
+
+    async def open_session(
+        self, queue: str, *, wait_s: float, prefetch: int = 0
+    ) -> SessionReceiver | None:
+        """The next session that nobody holds, or None when there was none in time. Raises BusError."""
         ...
 
     async def close(self) -> None:

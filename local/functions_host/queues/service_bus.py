@@ -1,7 +1,7 @@
-"""The bus port on the unmodified Service Bus SDK: one connection per receiver, no prefetch.
+"""The bus port on the unmodified Service Bus SDK: one connection per receiver.
 
-Without prefetch a message is locked only when a slot is free to run it. The SDK's own retries are
-off: the listener opens a new receiver instead, which also outlives a restart of the broker.
+The SDK's own retries are off: the listener opens a new receiver instead, which also outlives a
+restart of the broker.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
-from azure.servicebus import ServiceBusSubQueue
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.amqp import AmqpMessageBodyType
 from azure.servicebus.exceptions import (
     MessageAlreadySettled,
     MessageLockLostError,
     MessageNotFoundError,
+    OperationTimeoutError,
+    SessionLockLostError,
 )
 
 from local.functions_host.queues.port import BusError, Delivery, LockLostError
@@ -47,7 +49,7 @@ class ServiceBus:
             connection_string, retry_total=0, ssl_context=ssl.create_default_context()
         )
 
-    async def open(self, queue: str) -> SdkReceiver:
+    async def open(self, queue: str, *, prefetch: int = 0) -> SdkReceiver:
         """See `Bus.open`."""
         name, is_dead = queue, queue.lower().endswith(_DEAD_LETTERS)
         if is_dead:
@@ -55,21 +57,50 @@ class ServiceBus:
         receiver = self._client.get_queue_receiver(
             name,
             sub_queue=ServiceBusSubQueue.DEAD_LETTER if is_dead else None,
-            prefetch_count=0,
+            prefetch_count=prefetch,
+            socket_timeout=_SOCKET_S,
+        )
+        await _opened(receiver)
+        return SdkReceiver(receiver)
+
+    async def open_session(
+        self, queue: str, *, wait_s: float, prefetch: int = 0
+    ) -> SdkSessionReceiver | None:
+        """See `Bus.open_session`."""
+        receiver = self._client.get_queue_receiver(
+            queue,
+            session_id=NEXT_AVAILABLE_SESSION,
+            max_wait_time=wait_s,
+            prefetch_count=prefetch,
             socket_timeout=_SOCKET_S,
         )
         try:
-            with _as_bus_errors():
-                await receiver.__aenter__()
-        except BaseException:
-            with contextlib.suppress(Exception):
-                await receiver.close()
-            raise
-        return SdkReceiver(receiver)
+            await _opened(receiver)
+        except _NoSessionError:
+            return None
+        return SdkSessionReceiver(receiver)
 
     async def close(self) -> None:
         """See `Bus.close`."""
         await self._client.close()
+
+
+class _NoSessionError(Exception):
+    """Nobody sent to a session that is free."""
+
+
+async def _opened(receiver: ServiceBusReceiver) -> None:
+    """Open the link, or leave nothing of it."""
+    try:
+        with _as_bus_errors():
+            try:
+                await receiver.__aenter__()
+            except OperationTimeoutError as error:
+                raise _NoSessionError from error
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await receiver.close()
+        raise
 
 
 class SdkReceiver:
@@ -80,11 +111,16 @@ class SdkReceiver:
 
     async def receive(self, wait_s: float) -> Delivery | None:
         """See `Receiver.receive`."""
+        found = await self.receive_many(1, wait_s)
+        return found[0] if found else None
+
+    async def receive_many(self, count: int, wait_s: float) -> list[Delivery]:
+        """See `Receiver.receive_many`."""
         with _as_bus_errors():
             found = await self._receiver.receive_messages(
-                max_message_count=1, max_wait_time=wait_s
+                max_message_count=count, max_wait_time=wait_s
             )
-        return _delivery(found[0]) if found else None
+        return [_delivery(one, self._locked_until(one)) for one in found]
 
     async def complete(self, delivery: Delivery) -> None:
         """See `Receiver.complete`."""
@@ -106,12 +142,46 @@ class SdkReceiver:
         with contextlib.suppress(AzureError, OSError, ValueError, RuntimeError):
             await self._receiver.close()
 
+    def _locked_until(self, message: ServiceBusReceivedMessage) -> datetime | None:
+        return message.locked_until_utc
+
+
+class SdkSessionReceiver(SdkReceiver):
+    """One open link that holds a session."""
+
+    @property
+    def session_id(self) -> str:
+        """See `SessionReceiver.session_id`."""
+        return self._receiver.session.session_id
+
+    @property
+    def locked_until(self) -> datetime:
+        """See `SessionReceiver.locked_until`."""
+        until = self._receiver.session.locked_until_utc
+        if until is None:
+            raise BusError("a session came without a lock")
+        return until
+
+    async def renew_session(self) -> datetime:
+        """See `SessionReceiver.renew_session`."""
+        with _as_bus_errors():
+            return await self._receiver.session.renew_lock()
+
+    def _locked_until(self, message: ServiceBusReceivedMessage) -> datetime | None:
+        del message  # its lock is the session's
+        return self._receiver.session.locked_until_utc
+
 
 @contextlib.contextmanager
 def _as_bus_errors() -> Iterator[None]:
     try:
         yield
-    except (MessageLockLostError, MessageAlreadySettled, MessageNotFoundError) as error:
+    except (
+        MessageLockLostError,
+        SessionLockLostError,
+        MessageAlreadySettled,
+        MessageNotFoundError,
+    ) as error:
         raise LockLostError(str(error)) from error
     # Beside its own errors the SDK lets through what a dying socket or a half-closed link makes
     # of its internals: ValueError, AttributeError and the like.
@@ -119,8 +189,7 @@ def _as_bus_errors() -> Iterator[None]:
         raise BusError(f"{type(error).__name__}: {error}") from error
 
 
-def _delivery(message: ServiceBusReceivedMessage) -> Delivery:
-    locked_until = message.locked_until_utc
+def _delivery(message: ServiceBusReceivedMessage, locked_until: datetime | None) -> Delivery:
     if locked_until is None:
         raise BusError("a message came without a lock")
     return Delivery(

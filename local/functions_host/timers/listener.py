@@ -6,8 +6,9 @@ One invocation at a time; a failing function does not stop its schedule.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from local.functions_host.timers.status import (
@@ -18,12 +19,14 @@ from local.functions_host.timers.status import (
     after,
     begin,
 )
+from local.functions_host.worker.library import Attempt
 from local.functions_host.worker.typed_data import timer_data
 
 if TYPE_CHECKING:
     from local.functions_host.functions import Function, TimerTrigger
     from local.functions_host.invocations import Invoker
     from local.functions_host.timers.status import StatusStore
+    from local.functions_host.worker.library import Result
     from local.functions_host.worker.protos import TypedData
 
 log = logging.getLogger("functions_host.timers")
@@ -76,6 +79,7 @@ class TimerListener:
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._run: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.status: Status | None = None
 
@@ -84,14 +88,16 @@ class TimerListener:
         self._task = asyncio.create_task(self._loop(), name=f"timer {self._function.name}")
         self._task.add_done_callback(self._gone)
 
-    async def stop(self) -> None:
+    def halt(self) -> None:
         """Fire no more; a running function goes on, and its status is still stored."""
+        self._stop.set()
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
 
     async def closed(self, grace_s: float) -> None:
         """Wait until the last run, if any, has been recorded, at most `grace_s`."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
         if self._run is not None:
             await asyncio.wait({self._run}, timeout=grace_s)
 
@@ -166,11 +172,42 @@ class TimerListener:
 
     async def _run_once(self, due_at: datetime, *, past_due: bool, reason: str) -> None:
         fired_at = self._clock.now()
-        await self._invoker.invoke(
-            self._function, self.data(past_due=past_due), reason=f"timer {reason}"
-        )
+        await self._invoke(past_due=past_due, reason=f"timer {reason}")
         self.status = after(self._trigger.schedule, due_at=due_at, fired_at=fired_at)
         await self._store_status(self.status)
+
+    async def _invoke(self, *, past_due: bool, reason: str) -> None:
+        """Call the function, and again as its retry policy says, until it succeeds.
+
+        The run lasts as long as its retries do. A stopping host makes no further one; the run then
+        counts as made, as one that failed does.
+        """
+        policy = self._function.retry
+        failure: Result | None = None
+        for retry in itertools.count():
+            attempt = policy and Attempt(
+                retry=retry, max_count=policy.max_count, failure=failure
+            )
+            failure = await self._invoker.invoke(
+                self._function, self.data(past_due=past_due), reason=reason, attempt=attempt
+            )
+            if failure.ok or policy is None or not policy.allows(retry + 1):
+                return
+            delay_s = policy.delay_s(retry + 1)
+            fields = {"function": self._function.name, "retry": retry + 1, "delay_s": delay_s}
+            log.info("timer.retry_awaited", extra=fields)
+            if not await self._waited(delay_s):
+                return
+
+    async def _waited(self, delay_s: float) -> bool:
+        """False when the host stops meanwhile."""
+        until = self._clock.now() + timedelta(seconds=delay_s)
+        nap = asyncio.ensure_future(self._clock.sleep_until(until))
+        stop = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({nap, stop}, return_when=asyncio.FIRST_COMPLETED)
+        nap.cancel()
+        stop.cancel()
+        return not self._stop.is_set()
 
     async def _store_status(self, status: Status) -> None:
         if self._store is None:

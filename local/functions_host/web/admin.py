@@ -22,7 +22,7 @@ from local.functions_host.functions import (
     TimerTrigger,
 )
 from local.functions_host.queues.port import Delivery
-from local.functions_host.worker.typed_data import message_data
+from local.functions_host.worker.typed_data import batch_data, message_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,7 +84,12 @@ class Admin:
                 )
             case QueueTrigger():
                 text = given if isinstance(given, str) else json.dumps(given)
-                data, metadata = message_data(_unsent(text.encode()))
+                message = _unsent(text.encode())
+                data, metadata = (
+                    batch_data([message])
+                    if function.trigger.is_batch
+                    else message_data(message)
+                )
                 call = self._invoker.invoke(function, data, metadata, reason="admin call")
         task = asyncio.create_task(call)
         self._runs.add(task)

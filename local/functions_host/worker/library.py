@@ -37,7 +37,7 @@ class Indexed:
     name: str
     id: str
     raw_bindings: tuple[str, ...]
-    has_retry_policy: bool
+    retry_options: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Which retry a call is: 0 is the first call; `failure` that of the call before."""
+
+    retry: int
+    max_count: int
+    failure: Result | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """Everything the library is told about one call."""
 
@@ -61,6 +70,7 @@ class Call:
     metadata: Mapping[str, TypedData]
     trace_parent: str
     trace_state: str = ""
+    attempt: Attempt | None = None
 
 
 async def load(app: Path) -> list[Indexed]:
@@ -90,9 +100,7 @@ async def load(app: Path) -> list[Indexed]:
         raise StackError(f"function_app.py cannot be loaded: {what}.")
     answer = await runtime.functions_metadata_request(_wrapped(functions_metadata_request=None))
     return [
-        Indexed(
-            one.name, one.function_id, tuple(one.raw_bindings), one.retry_options is not None
-        )
+        Indexed(one.name, one.function_id, tuple(one.raw_bindings), one.retry_options)
         for one in answer.function_metadata_results or ()
     ]
 
@@ -109,7 +117,7 @@ async def call(what: Call) -> Result:
                 trace_context=SimpleNamespace(
                     trace_parent=what.trace_parent, trace_state=what.trace_state, attributes={}
                 ),
-                retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
+                retry_context=_retry_context(what.attempt),
             )
         )
     )
@@ -117,6 +125,18 @@ async def call(what: Call) -> Result:
         return Result(ok=True, value=answer.return_value)
     failure = answer.result.exception
     return Result(ok=False, error=failure.message, trace=failure.stack_trace)
+
+
+def _retry_context(attempt: Attempt | None) -> SimpleNamespace:
+    if attempt is None:
+        return SimpleNamespace(retry_count=0, max_retry_count=0, exception=None)
+    failure = attempt.failure
+    exception = failure and protos.RpcException(
+        source="", message=failure.error, stack_trace=failure.trace
+    )
+    return SimpleNamespace(
+        retry_count=attempt.retry, max_retry_count=attempt.max_count, exception=exception
+    )
 
 
 def _wrapped(**request: Any) -> SimpleNamespace:  # noqa: ANN401 — the shape the library expects

@@ -45,6 +45,18 @@ class TypedData(_Message):
     }
 
 
+class CollectionBytes(_Message):
+    """bytes: a list."""
+
+
+class CollectionString(_Message):
+    """string: a list."""
+
+
+class CollectionSInt64(_Message):
+    """sint64: a list."""
+
+
 class ParameterBinding(_Message):
     """A named value: an argument or an output."""
 

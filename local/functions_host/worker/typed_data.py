@@ -13,10 +13,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from local.functions_host.worker.protos import RpcHttp, TypedData
+from local.functions_host.worker.protos import (
+    CollectionBytes,
+    CollectionSInt64,
+    CollectionString,
+    RpcHttp,
+    TypedData,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from local.functions_host.queues.port import Delivery
 
@@ -36,8 +42,34 @@ class Response:
 
 def message_data(delivery: Delivery) -> tuple[TypedData, dict[str, TypedData]]:
     """Body and metadata of one Service Bus message. `UserProperties` tells the library it is one."""
-    properties = _json(delivery.properties)
-    texts = {
+    texts, others = _texts(delivery), _others(delivery)
+    metadata = {
+        name: TypedData(string=text) for name, text in texts.items() if text is not None
+    }
+    metadata |= {name: _json(value) for name, value in others.items()}
+    return TypedData(bytes=delivery.body), metadata
+
+
+def batch_data(deliveries: Sequence[Delivery]) -> tuple[TypedData, dict[str, TypedData]]:
+    """Bodies and metadata of several messages. `UserPropertiesArray` says how many there are."""
+    every = [_texts(one) | _others(one) for one in deliveries]
+    metadata = {
+        f"{name}Array": _json([fields[name] for fields in every])
+        for name in every[0]
+        if any(fields[name] is not None for fields in every)
+    }
+    metadata["MessageIdArray"] = TypedData(
+        collection_string=CollectionString(string=[one.message_id or "" for one in deliveries])
+    )
+    metadata["SequenceNumberArray"] = TypedData(
+        collection_sint64=CollectionSInt64(sint64=[one.sequence_number for one in deliveries])
+    )
+    bodies = CollectionBytes(bytes=[one.body for one in deliveries])
+    return TypedData(collection_bytes=bodies), metadata
+
+
+def _texts(delivery: Delivery) -> dict[str, str | None]:
+    return {
         "MessageId": delivery.message_id,
         "ContentType": delivery.content_type,
         "CorrelationId": delivery.correlation_id,
@@ -55,14 +87,15 @@ def message_data(delivery: Delivery) -> tuple[TypedData, dict[str, TypedData]]:
         "ExpiresAtUtc": _time(delivery.expires_at) or _NEVER,
         "ExpiresAt": _time(delivery.expires_at) or _NEVER,
     }
-    metadata = {
-        name: TypedData(string=text) for name, text in texts.items() if text is not None
+
+
+def _others(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "DeliveryCount": delivery.delivery_count,
+        "SequenceNumber": delivery.sequence_number,
+        "ApplicationProperties": delivery.properties,
+        "UserProperties": delivery.properties,
     }
-    metadata["DeliveryCount"] = _json(delivery.delivery_count)
-    metadata["SequenceNumber"] = _json(delivery.sequence_number)
-    metadata["ApplicationProperties"] = properties
-    metadata["UserProperties"] = properties
-    return TypedData(bytes=delivery.body), metadata
 
 
 def timer_data(

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import uuid
 from collections import defaultdict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ class FakeQueue:
     completed: list[str] = field(default_factory=list)
     renewals: int = 0
     wakers: set[asyncio.Task[None]] = field(default_factory=set)
+    sessions: dict[str, tuple[FakeSessionReceiver, datetime]] = field(default_factory=dict)
+    session_renewals: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def put(self, body: bytes, **fields: object) -> str:
@@ -64,6 +66,16 @@ class FakeQueue:
                 del self.locked[token]
                 self._back(message)
 
+    def free_session(self) -> str:
+        """A session with a message that nobody holds, or "": the one that waited longest."""
+        self.free_expired()
+        for session, (holder, until) in list(self.sessions.items()):
+            if until <= datetime.now(UTC):
+                holder.lose()
+                del self.sessions[session]
+        names = (message.get("session_id") or "" for message in self.waiting)
+        return next((name for name in names if name and name not in self.sessions), "")
+
     def take(self, token: str) -> dict[str, Any]:
         self.free_expired()
         if token not in self.locked:
@@ -90,15 +102,39 @@ class FakeBus:
         self.open_links = 0
         self.most_links = 0
         self.closed = False
+        self.prefetched: list[int] = []
         self._numbers = itertools.count(1)
 
-    async def open(self, queue: str) -> FakeReceiver:
+    async def open(self, queue: str, *, prefetch: int = 0) -> FakeReceiver:
         await asyncio.sleep(0)
         if self.down:
             raise BusError("the broker is down")
+        self.prefetched.append(prefetch)
+        self.opened()
+        return FakeReceiver(self, self.queues[queue], self._numbers)
+
+    async def open_session(
+        self, queue: str, *, wait_s: float, prefetch: int = 0
+    ) -> FakeSessionReceiver | None:
+        await asyncio.sleep(0)
+        if self.down:
+            raise BusError("the broker is down")
+        self.prefetched.append(prefetch)
+        found = self.queues[queue]
+        try:
+            async with asyncio.timeout(wait_s), found.changed:
+                await found.changed.wait_for(lambda: self.down or found.free_session())
+                if self.down:
+                    raise BusError("the broker is down")
+                receiver = FakeSessionReceiver(self, found, self._numbers, found.free_session())
+        except TimeoutError:
+            return None
+        self.opened()
+        return receiver
+
+    def opened(self) -> None:
         self.open_links += 1
         self.most_links = max(self.most_links, self.open_links)
-        return FakeReceiver(self, self.queues[queue], self._numbers)
 
     async def close(self) -> None:
         self.closed = True
@@ -114,19 +150,34 @@ class FakeReceiver:
         self._is_open = True
 
     async def receive(self, wait_s: float) -> Delivery | None:
+        found = await self.receive_many(1, wait_s)
+        return found[0] if found else None
+
+    async def receive_many(self, count: int, wait_s: float) -> list[Delivery]:
         queue = self._queue
         try:
             async with asyncio.timeout(wait_s), queue.changed:
                 await queue.changed.wait_for(self._has_news)
                 self._check()
-                message = queue.waiting.popleft()
-                token = str(uuid.uuid4())
-                until = datetime.now(UTC) + timedelta(seconds=queue.lock_s)
-                queue.locked[token] = (message, until)
-                queue.wake_after(queue.lock_s)
+                found = self._mine()[:count]
+                for message in found:
+                    queue.waiting.remove(message)
+                deliveries = [self._locked(message) for message in found]
                 queue.changed.notify_all()
         except TimeoutError:
-            return None
+            return []
+        return deliveries
+
+    def _mine(self) -> list[dict[str, Any]]:
+        return list(self._queue.waiting)
+
+    def _lock_end(self) -> datetime:
+        self._queue.wake_after(self._queue.lock_s)
+        return datetime.now(UTC) + timedelta(seconds=self._queue.lock_s)
+
+    def _locked(self, message: dict[str, Any]) -> Delivery:
+        token, until = str(uuid.uuid4()), self._lock_end()
+        self._queue.locked[token] = (message, until)
         known = {k: v for k, v in message.items() if k != "count"}
         return Delivery(
             **known,
@@ -138,7 +189,7 @@ class FakeReceiver:
 
     def _has_news(self) -> bool:
         self._queue.free_expired()
-        return self._bus.down or bool(self._queue.waiting)
+        return self._bus.down or bool(self._mine())
 
     async def complete(self, delivery: Delivery) -> None:
         self._check()
@@ -167,6 +218,64 @@ class FakeReceiver:
     def _check(self) -> None:
         if self._bus.down:
             raise BusError("the broker is down")
+
+
+class FakeSessionReceiver(FakeReceiver):
+    """See `SessionReceiver`."""
+
+    def __init__(
+        self, bus: FakeBus, queue: FakeQueue, numbers: Iterator[int], session_id: str
+    ) -> None:
+        super().__init__(bus, queue, numbers)
+        self.session_id = session_id
+        self._mine_locked: set[str] = set()
+        self._is_lost = False
+        queue.sessions[session_id] = (self, self._lock_end())
+
+    @property
+    def locked_until(self) -> datetime:
+        return self._queue.sessions[self.session_id][1]
+
+    async def renew_session(self) -> datetime:
+        self._check()
+        self._queue.session_renewals += 1
+        until = self._lock_end()
+        self._queue.sessions[self.session_id] = (self, until)
+        for token in self._mine_locked & set(self._queue.locked):
+            self._queue.locked[token] = (self._queue.locked[token][0], until)
+        return until
+
+    async def close(self) -> None:
+        """What was locked and not settled comes back, uncounted."""
+        if not self._is_lost:
+            self._queue.sessions.pop(self.session_id, None)
+            for token in self._mine_locked & set(self._queue.locked):
+                self._queue.waiting.appendleft(self._queue.locked.pop(token)[0])
+        await super().close()
+        await self._queue.told()
+
+    def lose(self) -> None:
+        self._is_lost = True
+
+    def _mine(self) -> list[dict[str, Any]]:
+        return [one for one in self._queue.waiting if one.get("session_id") == self.session_id]
+
+    def _has_news(self) -> bool:
+        self._queue.free_session()  # looks at the ends of locks
+        return self._is_lost or super()._has_news()
+
+    def _locked(self, message: dict[str, Any]) -> Delivery:
+        delivery = super()._locked(message)
+        until = self.locked_until
+        self._queue.locked[delivery.lock_token] = (message, until)
+        self._mine_locked.add(delivery.lock_token)
+        return replace(delivery, locked_until=until)
+
+    def _check(self) -> None:
+        super()._check()
+        self._queue.free_session()
+        if self._is_lost:
+            raise LockLostError(self.session_id)
 
 
 class FakeStore:

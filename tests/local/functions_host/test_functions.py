@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ _SETTINGS = HostSettings(route_prefix="", auto_complete=True)
 _ENVIRON = {"ServiceBus": "Endpoint=sb://x", "QUEUE": "orders", "NIGHT": "0 0 2 * * *"}
 
 
-def _indexed(*bindings: dict[str, Any], name: str = "f", retry: bool = False) -> Indexed:
+def _indexed(*bindings: dict[str, Any], name: str = "f", retry: object = None) -> Indexed:
     return Indexed(name, f"id-{name}", tuple(json.dumps(b) for b in bindings), retry)
 
 
@@ -41,6 +43,12 @@ def _queue(**more: object) -> dict[str, Any]:
 
 def _timer(**more: object) -> dict[str, Any]:
     return {"type": "timerTrigger", "name": "t", "schedule": "0 0 2 * * *", **more}
+
+
+def _retry(strategy: str = "fixed_delay", **more: object) -> SimpleNamespace:
+    """What the worker library makes of a retry decorator."""
+    options = {"max_retry_count": 3, "delay_interval": timedelta(seconds=5), **more}
+    return SimpleNamespace(retry_strategy=strategy, **options)
 
 
 def _trigger(binding: dict[str, Any], settings: HostSettings = _SETTINGS) -> Trigger:
@@ -78,6 +86,24 @@ def test_a_trigger_s_own_auto_complete_wins_over_the_host_s(
     assert trigger.auto_complete is expected
 
 
+@pytest.mark.parametrize("cardinality", ["one", "MANY"])
+@pytest.mark.parametrize("sessions", [False, True])
+def test_a_queue_trigger_says_whether_it_takes_batches_and_sessions(
+    cardinality: str, sessions: bool
+) -> None:
+    trigger = _trigger(_queue(cardinality=cardinality, isSessionsEnabled=sessions))
+    assert isinstance(trigger, QueueTrigger)
+    assert (trigger.is_batch, trigger.has_sessions) == (cardinality == "MANY", sessions)
+
+
+def test_several_calls_per_session_are_refused_where_they_would_count() -> None:
+    settings = HostSettings(calls_per_session=2)
+    _trigger(_queue(), settings)
+    _trigger(_queue(isSessionsEnabled=True, cardinality="MANY"), settings)
+    with pytest.raises(StackError, match=r"Function 'f': maxConcurrentCallsPerSession"):
+        _trigger(_queue(isSessionsEnabled=True), settings)
+
+
 @pytest.mark.parametrize(
     ("more", "monitor"),
     [
@@ -96,11 +122,21 @@ def test_a_timer_is_monitored_unless_it_says_no_or_is_too_fast(
     assert trigger.monitor is monitor
 
 
-def test_a_function_is_disabled_by_its_app_setting() -> None:
-    indexed = [_indexed(_http())]
-    environ = {"AzureWebJobs.f.Disabled": "true"}
-    assert declared(indexed, _SETTINGS, environ)[0].disabled
-    assert not declared(indexed, _SETTINGS, {})[0].disabled
+@pytest.mark.parametrize(
+    ("environ", "disabled"),
+    [
+        ({}, False),
+        ({"AzureWebJobs.f.Disabled": "true"}, True),
+        ({"AzureWebJobs.f.Disabled": "1"}, True),
+        ({"AzureWebJobs__f__Disabled": "True"}, True),
+        ({"AzureWebJobs.f.Disabled": "false"}, False),
+        ({"AzureWebJobs.other.Disabled": "true"}, False),
+    ],
+)
+def test_a_function_is_disabled_by_its_app_setting(
+    environ: dict[str, str], disabled: bool
+) -> None:
+    assert declared([_indexed(_http())], _SETTINGS, environ)[0].disabled is disabled
 
 
 @pytest.mark.parametrize(
@@ -111,13 +147,13 @@ def test_a_function_is_disabled_by_its_app_setting() -> None:
         (_indexed(_http(), _timer()), "2 triggers"),
         (_indexed(_timer(), {"type": "serviceBus", "name": "out"}), r"serviceBus.*out"),
         (_indexed(_queue(queueName=None, topicName="t")), "topics"),
-        (_indexed(_queue(cardinality="MANY")), "cardinality"),
-        (_indexed(_queue(isSessionsEnabled=True)), "sessions"),
+        (_indexed(_queue(cardinality="SOME")), "cardinality 'SOME'"),
         (_indexed(_queue(connection="Nowhere")), "'Nowhere' is not set"),
         (_indexed(_queue(queueName="%NONE%")), "'NONE' is not set"),
         (_indexed(_timer(schedule="never")), "'never' is malformed"),
         (_indexed(_timer(schedule="%NONE%")), "'NONE' is not set"),
-        (_indexed(_timer(), retry=True), "retry"),
+        (_indexed(_timer(), retry=_retry("by_and_by")), "retry policy.*'by_and_by'"),
+        (_indexed(_timer(), retry=_retry(max_retry_count=0)), "retry policy.*max_retry_count"),
         (_indexed(_http(route="admin/x")), "the host itself"),
         (_indexed(_http(route="a/{")), "malformed"),
         (_indexed(_http(authLevel="USER")), "USER"),
