@@ -14,6 +14,7 @@ from local.resource_manager.errors import ArmError
 GROUP_TYPE = "Microsoft.Resources/resourceGroups"
 DEPLOYMENT_TYPE = "Microsoft.Resources/deployments"
 STACK_TYPE = "Microsoft.Resources/deploymentStacks"
+STACK_WHAT_IF_TYPE = "Microsoft.Resources/deploymentStacksWhatIfResults"
 SUBSCRIPTION_TYPE = "Microsoft.Resources/subscriptions"
 
 

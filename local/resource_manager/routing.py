@@ -11,6 +11,7 @@ from local.resource_manager.ids import (
     DEPLOYMENT_TYPE,
     GROUP_TYPE,
     STACK_TYPE,
+    STACK_WHAT_IF_TYPE,
     SUBSCRIPTION_TYPE,
 )
 
@@ -30,6 +31,7 @@ _THINGS: dict[str, Handler] = {
     DEPLOYMENT_TYPE.lower(): deployments.one,
     f"{DEPLOYMENT_TYPE}/operations".lower(): deployments.operation,
     STACK_TYPE.lower(): stacks.one,
+    STACK_WHAT_IF_TYPE.lower(): stacks.what_if,
     "microsoft.resources/tags": subscription.tags,
     "microsoft.resources/operationstatuses": subscription.operation,
     "microsoft.resources/operationresults": subscription.operation,
@@ -42,6 +44,8 @@ _BELOW: dict[tuple[str, ...], Handler] = {
     (DEPLOYMENT_TYPE.lower(), "exporttemplate"): deployments.export_template,
     (DEPLOYMENT_TYPE.lower(), "operations"): deployments.operations,
     (STACK_TYPE.lower(), "validate"): stacks.validate,
+    (STACK_TYPE.lower(), "exporttemplate"): stacks.export_template,
+    (STACK_WHAT_IF_TYPE.lower(), "whatif"): stacks.what_if,
     ("microsoft.keyvault/locations/deletedvaults", "purge"): subscription.deleted_vault,
 }
 _COLLECTIONS: dict[tuple[str, ...], Handler] = {
@@ -50,6 +54,7 @@ _COLLECTIONS: dict[tuple[str, ...], Handler] = {
     ("locations",): subscription.locations,
     ("providers", "microsoft.resources", "deployments"): deployments.many,
     ("providers", "microsoft.resources", "deploymentstacks"): stacks.many,
+    ("providers", "microsoft.resources", "deploymentstackswhatifresults"): stacks.what_ifs,
 }
 _NOT_HERE = {"whatif", "exporttemplate", "cancel"}
 

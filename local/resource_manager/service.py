@@ -19,6 +19,7 @@ from local.resource_manager.parameters import shown
 from local.resource_manager.providers.compute import SCALE_SET, scale_set_of
 from local.resource_manager.providers.postgres import FlexibleServers
 from local.resource_manager.resources import Resources, is_listed
+from local.resource_manager.stack_what_if import StackWhatIfs
 from local.resource_manager.stacks import Stacks
 from local.resource_manager.steps import template_hash
 from local.resource_manager.store import Operation, Record
@@ -41,6 +42,7 @@ class Service:
         self.operations = Operations(cloud.store)
         self.deployments = Deployments(self.resources)
         self.stacks = Stacks(self.resources, self.deployments, self.operations)
+        self.stack_what_ifs = StackWhatIfs(self.stacks, self.resources, self.operations)
         self.operations.handle("deployment.put", self._run_deployment)
         self.operations.handle("deployment.whatIf", self._foresee)
         self.operations.handle("group.delete", self._delete_group)

@@ -1,4 +1,4 @@
-"""Deployment stacks at subscription scope: what a template made, kept together and guarded.
+"""Deployment stacks of a subscription or a group: what a template made, kept together and guarded.
 
 A stack remembers what it manages on the resources themselves, from the moment each is intended.
 What the next template no longer declares is deleted or let go, as `actionOnUnmanage` says.
@@ -11,15 +11,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from local.resource_manager.deployments import Deployments, Ledger, deployment_id
-from local.resource_manager.errors import ArmError, bad_request
-from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, STACK_TYPE, ResourceId
-from local.resource_manager.operations import end_as_asked
+from local.resource_manager.errors import ArmError, bad_request, group_not_found
+from local.resource_manager.ids import (
+    DEPLOYMENT_TYPE,
+    GROUP_TYPE,
+    STACK_TYPE,
+    ResourceId,
+    parse,
+)
+from local.resource_manager.operations import end_as_asked, now
 from local.resource_manager.parameters import shown
 from local.resource_manager.store import Operation, Record
 
 if TYPE_CHECKING:
     from local.resource_manager.operations import Operations
     from local.resource_manager.resources import Resources
+    from local.resource_manager.template import Template
 
 _ACTIONS = ("delete", "detach")
 _MODES = {
@@ -48,7 +55,7 @@ class Stacks:
         self, resources: Resources, deployments: Deployments, operations: Operations
     ) -> None:
         self._resources = resources
-        self._deployments = deployments
+        self.deployments = deployments
         self._operations = operations
         self._store = resources.cloud.store
         operations.handle("stack.put", self._run_put)
@@ -60,20 +67,31 @@ class Stacks:
         Raises:
             ArmError: the body or the template is wrong.
         """
-        if target.group is not None:
-            raise ArmError(
-                "DeploymentStackScopeNotSupported",
-                "The local Resource Manager has deployment stacks at subscription scope only.",
-            )
+        return self.checked(target, body)[0]
+
+    def checked(
+        self, target: ResourceId, body: dict[str, Any]
+    ) -> tuple[dict[str, Any], Template]:
+        """The same, with the template.
+
+        Raises:
+            ArmError: the body or the template is wrong.
+        """
         properties = body.get("properties")
         if not isinstance(properties, dict):
             raise bad_request("The deployment stack has no properties.")
-        unmanage = _unmanage(properties.get("actionOnUnmanage"))
-        place = self._deployments.place(
-            self._deployment(target, "validate"), body.get("location")
+        if target.group is None and not body.get("location"):
+            raise bad_request("The location of a subscription's stack is required.")
+        unmanage = unmanage_of(properties.get("actionOnUnmanage"))
+        scope = self._scope(target, properties.get("deploymentScope"))
+        place = self.deployments.place(
+            deployment_of(target, scope, "validate"), body.get("location")
         )
-        template = self._deployments.validate(properties, place)
-        return {
+        template = self.deployments.validate({**properties, "mode": "Incremental"}, place)
+        level = str(properties.get("validationLevel") or "Provider")
+        if level not in ("Template", "Provider", "ProviderNoRbac"):
+            raise bad_request(f"The validation level '{level}' is unknown.")
+        said = {
             "actionOnUnmanage": {
                 "resources": unmanage.resources,
                 "resourceGroups": unmanage.groups,
@@ -81,8 +99,11 @@ class Stacks:
             },
             "denySettings": _deny(properties.get("denySettings")),
             "description": properties.get("description"),
+            "deploymentScope": str(scope),
+            "validationLevel": level,
             "parameters": shown(template.declared, template.values),
         }
+        return said, template
 
     def put(
         self, target: ResourceId, body: dict[str, Any], *, end_as: dict[str, Any] | None = None
@@ -100,21 +121,22 @@ class Stacks:
             for key in ("outputs", "resources", "deploymentId")
             if before and key in before.properties
         }
+        wanted = body["properties"]
         record = Record(
             id=before.id if before else target,
             body={
-                "location": body["location"],
+                "location": body.get("location"),
                 "tags": body.get("tags") or {},
                 "properties": {**properties, **kept, "provisioningState": "creating"},
             },
             state="creating" if before is None else "deploying",
+            hidden={"template": wanted["template"], "changed_at": now()},
         )
         self._store.put(record)
-        wanted = body["properties"]
         inputs = {
             "template": wanted["template"],
             "parameters": wanted.get("parameters") or {},
-            "location": body["location"],
+            "location": body.get("location"),
         }
         operation = self._operations.start("stack.put", record.id, inputs, end_as=end_as)
         return record, operation, before is None
@@ -140,7 +162,7 @@ class Stacks:
             "resources": query.get("unmanageaction.resources", "detach"),
             "resourceGroups": query.get("unmanageaction.resourcegroups", "detach"),
         }
-        _unmanage(asked)
+        unmanage_of(asked)
         return self._operations.start("stack.delete", found.id, asked, end_as=end_as)
 
     def shown(self, record: Record) -> dict[str, Any]:
@@ -149,7 +171,7 @@ class Stacks:
         mode = record.properties["denySettings"]["mode"]
         said["properties"]["resources"] = [
             {"id": str(one.id), "status": "managed", "denyStatus": mode}
-            for one in self._managed(record.key)
+            for one in self.managed(record.key)
         ]
         return said
 
@@ -159,7 +181,8 @@ class Stacks:
             raise ArmError("DeploymentStackNotFound", "The stack is gone.", status=404)
         inputs = operation.inputs or {}
         started = time.monotonic()
-        deployment = self._deployment(record.id, operation.id[:8])
+        scope = self._scope(record.id, record.properties.get("deploymentScope"))
+        deployment = deployment_of(record.id, scope, operation.id[:8])
         facts: dict[str, Any] = {
             "correlationId": operation.id,
             "deploymentId": str(deployment),
@@ -171,8 +194,8 @@ class Stacks:
         self._note(record.id, "deploying", facts)
         try:
             end_as_asked(operation)
-            place = self._deployments.place(deployment, inputs["location"])
-            done = await self._deployments.run(deployment, inputs, place, ledger)
+            place = self.deployments.place(deployment, inputs["location"])
+            done = await self.deployments.run(deployment, inputs, place, ledger)
             self._note(record.id, "deletingResources", {})
             unmanaged = await self._let_go(record, ledger)
         except ArmError as error:
@@ -196,7 +219,7 @@ class Stacks:
             return
         try:
             end_as_asked(operation)
-            action = _unmanage(operation.inputs or {})
+            action = unmanage_of(operation.inputs or {})
             await self._release(self._store.of_stack(found.key), action)
         except ArmError as error:
             canceled = error.code == "OperationCanceled"
@@ -207,38 +230,37 @@ class Stacks:
 
     async def _let_go(self, record: Record, ledger: Ledger) -> dict[str, Any]:
         wanted = record.properties["actionOnUnmanage"]
-        action = _unmanage(wanted)
-        gone = [one for one in self._managed(record.key) if one.key not in ledger.made]
-        kept_groups = {one.group.lower() for one in ledger.made.values() if one.group}
-        await self._release(gone, action, kept_groups=frozenset(kept_groups))
-        deleted = [{"id": str(one.id)} for one in gone if self._action(one, action) == "delete"]
-        detached = [
-            {"id": str(one.id)} for one in gone if self._action(one, action) == "detach"
-        ]
+        action = unmanage_of(wanted)
+        gone = [one for one in self.managed(record.key) if one.key not in ledger.made]
+        kept_groups = frozenset(one.group.lower() for one in ledger.made.values() if one.group)
+        fates = {one.key: self.fate(one, action, kept_groups) for one in gone}
+        await self._release(gone, action, kept_groups=kept_groups)
+        deleted = [{"id": str(one.id)} for one in gone if fates[one.key] == "delete"]
+        detached = [{"id": str(one.id)} for one in gone if fates[one.key] == "detach"]
         return {"deletedResources": deleted, "detachedResources": detached}
 
     async def _release(
         self, records: list[Record], action: Unmanage, kept_groups: frozenset[str] = frozenset()
     ) -> None:
-        groups = [one for one in records if one.id.type == GROUP_TYPE]
-        others = [one for one in records if one.id.type != GROUP_TYPE]
-        doomed = [one for one in others if self._action(one, action) == "delete"]
-        await self._resources.remove_many([one.id for one in doomed])
-        for group in groups:
-            if (
-                self._action(group, action) == "delete"
-                and group.id.name.lower() not in kept_groups
-            ):
-                await self._resources.remove_group(group.id)
+        doomed = [one for one in records if self.fate(one, action, kept_groups) == "delete"]
+        others = [one.id for one in doomed if one.id.type != GROUP_TYPE]
+        await self._resources.remove_many(others)
+        for one in doomed:
+            if one.id.type == GROUP_TYPE:
+                await self._resources.remove_group(one.id)
         for one in records:
             self._store.update(one.id, stack=None)
 
-    def _action(self, record: Record, action: Unmanage) -> str:
+    def fate(self, record: Record, action: Unmanage, kept_groups: frozenset[str]) -> str:
+        """What becomes of a resource that is no longer declared: delete or detach."""
         if record.type == DEPLOYMENT_TYPE.lower():
             return "delete"  # the history of a stack goes with it
-        return action.groups if record.id.type == GROUP_TYPE else action.resources
+        if record.id.type != GROUP_TYPE:
+            return action.resources
+        return "detach" if record.id.name.lower() in kept_groups else action.groups
 
-    def _managed(self, key: str) -> list[Record]:
+    def managed(self, key: str) -> list[Record]:
+        """What a stack manages, without its deployments."""
         return [one for one in self._store.of_stack(key) if one.type != DEPLOYMENT_TYPE.lower()]
 
     def _note(self, target: ResourceId, state: str, properties: dict[str, Any]) -> None:
@@ -256,8 +278,26 @@ class Stacks:
                 status=409,
             )
 
-    def _deployment(self, target: ResourceId, suffix: str) -> ResourceId:
-        return deployment_id(target.subscription, None, f"{target.name}-{suffix}"[:64])
+    def _scope(self, target: ResourceId, wanted: Any) -> ResourceId:  # noqa: ANN401 — as it came
+        """Where a stack deploys to: its own scope, or a group of its subscription."""
+        if wanted is None:
+            return target.scope
+        found = parse(str(wanted))
+        inside = found.subscription.lower() == target.subscription.lower() and not found.parts
+        if not inside or (target.group and found.key != target.scope.key):
+            raise ArmError(
+                "DeploymentStackInvalidDeploymentScope",
+                f"The deployment scope '{wanted}' of the stack '{target.name}' is neither its "
+                "own scope nor a resource group of its subscription.",
+            )
+        if found.group and self._resources.group(found.group) is None:
+            raise group_not_found(found.group)
+        return found
+
+
+def deployment_of(target: ResourceId, scope: ResourceId, suffix: str) -> ResourceId:
+    """The id of the deployment that a stack's operation makes."""
+    return deployment_id(scope.subscription, scope.group, f"{target.name}-{suffix}"[:64])
 
 
 def stack_id(subscription: str, name: str) -> ResourceId:
@@ -265,7 +305,12 @@ def stack_id(subscription: str, name: str) -> ResourceId:
     return ResourceId(subscription).under(STACK_TYPE, name)
 
 
-def _unmanage(wanted: Any) -> Unmanage:  # noqa: ANN401 — as it came
+def unmanage_of(wanted: Any) -> Unmanage:  # noqa: ANN401 — as it came
+    """What a stack, or the deletion of one, says of what is no longer declared.
+
+    Raises:
+        ArmError: it says nothing, or what cannot be.
+    """
     if not isinstance(wanted, dict) or "resources" not in wanted:
         raise bad_request("'actionOnUnmanage.resources' is required: delete or detach.")
     found = Unmanage(
