@@ -173,16 +173,28 @@ class Registry:
         return promised
 
     async def find(self, id_or_name: str) -> Loaded:
-        """A space by its id or by the name it holds; `NotFoundError` where there is none."""
+        """A space by its id, by the name it holds, or by the name it held last.
+
+        A space that failed has given its name back and is still asked for by it.
+        Raises `NotFoundError` where there is none.
+        """
         known = re.fullmatch(r"[a-z][a-z0-9-]{1,40}", id_or_name) is not None
         if known and id_or_name.startswith("s-"):
             loaded = await self.load(id_or_name)
             if loaded is not None:
                 return loaded
         row = await self._tables.get(HOSTS, id_or_name, HOST_ROW) if known else None
-        if row is None:
+        if row is not None:
+            return await self.require(str(row.values["space_id"]))
+        earlier = await self._once_named(id_or_name) if known else []
+        if not earlier:
             raise NotFoundError(f"no space {id_or_name[:64]}", remedy="See: kpax space list.")
-        return await self.require(str(row.values["space_id"]))
+        return max(earlier, key=lambda loaded: loaded.space.created_at)
+
+    async def _once_named(self, name: str) -> list[Loaded]:
+        rows = await self._tables.query(DIRECTORY)
+        found = [await self.load(row.key) for row in rows if row.values["name"] == name]
+        return [loaded for loaded in found if loaded is not None]
 
     async def promised(self, space_id: str) -> tuple[Message | None, list[Message]]:
         """What the outbox says: the next message of the operation, and events not yet cleared."""

@@ -89,8 +89,10 @@ async def test_a_stack_that_fails_for_good_is_undone() -> None:
     assert "InvalidTemplate" in str(space.failure)
     assert world.arm.names() == []
     assert await world.bare.tables.query("hosts") == []
+    assert (await world.registry.find("acme")).space == space  # asked for by its old name
     again = await world.order(key="k-2")
     assert again.name == "acme"
+    assert (await world.registry.find("acme")).space.space_id == again.space_id
 
 
 async def test_a_busy_server_is_tried_again() -> None:
