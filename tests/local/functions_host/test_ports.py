@@ -13,7 +13,14 @@ import pytest
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from local.functions_host.queues.port import Bus, BusError, Delivery, LockLostError, Receiver
+from local.functions_host.queues.port import (
+    Bus,
+    BusError,
+    Delivery,
+    LockLostError,
+    Receiver,
+    SessionReceiver,
+)
 from local.functions_host.queues.service_bus import ServiceBus
 from local.functions_host.timers.blobs import BlobStatusStore
 from local.functions_host.timers.status import StoreError
@@ -54,15 +61,31 @@ class Scene:
         self.receivers.append(receiver)
         return receiver
 
+    async def session(self, wait_s: float = 5, prefetch: int = 0) -> SessionReceiver | None:
+        receiver = await self.bus.open_session(self.queue, wait_s=wait_s, prefetch=prefetch)
+        if receiver is not None:
+            self.receivers.append(receiver)
+        return receiver
+
     async def close(self) -> None:
         """All at once: a link takes half a second to close."""
         await asyncio.gather(*(one.close() for one in self.receivers))
         await self.bus.close()
 
 
-@pytest.fixture(params=["fake", pytest.param("broker", marks=_real)])
+_both = pytest.mark.parametrize(
+    "scene", ["fake", pytest.param("broker", marks=_real)], indirect=True
+)
+_both_with_sessions = pytest.mark.parametrize(
+    "scene",
+    ["fake sessions", pytest.param("broker sessions", marks=_real)],
+    indirect=True,
+)
+
+
+@pytest.fixture
 async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
-    if request.param == "fake":
+    if request.param.startswith("fake"):
         bus = FakeBus()
         queue = bus.queues["q"] = FakeQueue(lock_s=_FAKE_LOCK_S, max_delivery_count=3)
 
@@ -75,7 +98,12 @@ async def scene(request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
         return
     broker: Broker = request.getfixturevalue("broker")
     lock = timedelta(seconds=_REAL_LOCK_S)
-    name = await asyncio.to_thread(broker.queue, lock_duration=lock, max_delivery_count=3)
+    name = await asyncio.to_thread(
+        broker.queue,
+        lock_duration=lock,
+        max_delivery_count=3,
+        requires_session=request.param.endswith("sessions"),
+    )
     bus = ServiceBus(broker.connection_string)
     client = ServiceBusClient.from_connection_string(broker.connection_string)
     sender = client.get_queue_sender(name)
@@ -96,6 +124,7 @@ async def _received(receiver: Receiver) -> Delivery:
     return delivery
 
 
+@_both
 async def test_a_message_is_received_with_everything_a_function_may_read(scene: Scene) -> None:
     receiver = await scene.receiver()
     await scene.send(
@@ -121,6 +150,7 @@ async def test_a_message_is_received_with_everything_a_function_may_read(scene: 
     assert timedelta() < left <= timedelta(seconds=scene.lock_s + 0.5)
 
 
+@_both
 async def test_a_waiting_receiver_gets_what_is_sent_and_an_empty_queue_gives_nothing(
     scene: Scene,
 ) -> None:
@@ -133,6 +163,7 @@ async def test_a_waiting_receiver_gets_what_is_sent_and_an_empty_queue_gives_not
     assert delivery.body == b"x"
 
 
+@_both
 async def test_a_completed_message_is_gone_and_an_abandoned_one_comes_back(
     scene: Scene,
 ) -> None:
@@ -145,6 +176,7 @@ async def test_a_completed_message_is_gone_and_an_abandoned_one_comes_back(
     assert await receiver.receive(0.2) is None
 
 
+@_both
 async def test_a_renewed_lock_outlives_its_first_end(scene: Scene) -> None:
     receiver = await scene.receiver()
     await scene.send(b"x")
@@ -158,6 +190,7 @@ async def test_a_renewed_lock_outlives_its_first_end(scene: Scene) -> None:
     assert await receiver.receive(0.2) is None
 
 
+@_both
 async def test_a_lock_that_ran_out_is_lost_and_the_message_comes_again(scene: Scene) -> None:
     late = await asyncio.gather(*(scene.receiver() for _ in range(3)))
     held = []
@@ -177,6 +210,7 @@ async def test_a_lock_that_ran_out_is_lost_and_the_message_comes_again(scene: Sc
         await late[2].renew(held[2])
 
 
+@_both
 async def test_a_closed_receiver_holds_back_nothing_that_was_not_yet_received(
     scene: Scene,
 ) -> None:
@@ -192,6 +226,7 @@ async def test_a_closed_receiver_holds_back_nothing_that_was_not_yet_received(
     assert delivery.delivery_count == 1
 
 
+@_both
 async def test_dead_letters_are_a_queue_of_their_own_with_the_reason(scene: Scene) -> None:
     if isinstance(scene.bus, FakeBus):
         fake = scene.bus.queues["q"]
@@ -209,6 +244,96 @@ async def test_dead_letters_are_a_queue_of_their_own_with_the_reason(scene: Scen
     delivery = await _received(dead_letters)
     assert delivery.body == b"poison"
     assert delivery.properties["DeadLetterReason"] == "MaxDeliveryCountExceeded"
+
+
+@_both
+async def test_what_is_there_comes_at_once_up_to_the_number_asked_for(scene: Scene) -> None:
+    for body in (b"1", b"2", b"3", b"4"):
+        await scene.send(body)
+    receiver = await scene.receiver()
+    first = await receiver.receive_many(3, 10)
+    assert [one.body for one in first] == [b"1", b"2", b"3"]
+    await receiver.complete(first[0])
+    await receiver.abandon(first[1])
+    await receiver.complete(first[2])
+    rest = await receiver.receive_many(10, 10)
+    assert {(one.body, one.delivery_count) for one in rest} == {(b"2", 2), (b"4", 1)}
+    for one in rest:
+        await receiver.complete(one)
+    assert await receiver.receive_many(10, 0.2) == []
+
+
+@_both_with_sessions
+async def test_a_session_gives_its_own_messages_in_order_under_one_lock(scene: Scene) -> None:
+    for body, session in ((b"a1", "a"), (b"b1", "b"), (b"a2", "a")):
+        await scene.send(body, session_id=session)
+    one = await scene.session()
+    assert one is not None
+    assert one.session_id == "a"
+    left = one.locked_until - datetime.now(UTC)
+    assert timedelta() < left <= timedelta(seconds=scene.lock_s + 0.5)
+    first = await _received(one)
+    assert (first.body, first.session_id, first.delivery_count) == (b"a1", "a", 1)
+    assert first.locked_until == one.locked_until
+    await one.abandon(first)
+    again = await _received(one)  # the first of its session, before a2
+    assert (again.body, again.delivery_count) == (b"a1", 2)
+    await one.complete(again)
+    other = await scene.session()
+    assert other is not None
+    assert other.session_id == "b"
+    await other.complete(await _received(other))
+    await one.complete(await _received(one))
+    assert await one.receive(0.2) is None
+
+
+@_both_with_sessions
+async def test_without_a_free_session_there_is_none_and_a_closed_one_is_free(
+    scene: Scene,
+) -> None:
+    assert await scene.session(wait_s=0.1) is None
+    await scene.send(b"x", session_id="a")
+    holder = await scene.session(prefetch=5)
+    assert holder is not None
+    assert (await _received(holder)).delivery_count == 1
+    assert await scene.session(wait_s=0.1) is None
+    await holder.close()
+    following = await scene.session()
+    assert following is not None
+    assert (await _received(following)).delivery_count == 1  # what was held counts for nothing
+
+
+@_both_with_sessions
+async def test_a_renewed_session_outlives_its_first_lock(scene: Scene) -> None:
+    await scene.send(b"x", session_id="a")
+    holder = await scene.session()
+    assert holder is not None
+    delivery, first_end = await _received(holder), holder.locked_until
+    while datetime.now(UTC) < first_end + timedelta(seconds=0.3):
+        until = await holder.renew_session()
+        assert until > datetime.now(UTC) + timedelta(seconds=scene.lock_s / 3)
+        await asyncio.sleep(0.2)
+    await holder.complete(delivery)
+    assert await holder.receive(0.2) is None
+
+
+@_both_with_sessions
+async def test_a_session_whose_lock_ended_is_lost_and_goes_on_elsewhere(scene: Scene) -> None:
+    await scene.send(b"x", session_id="a")
+    holder = await scene.session()
+    assert holder is not None
+    delivery = await _received(holder)
+    following = await scene.session()  # waits until the lock has run out
+    assert following is not None
+    again = await _received(following)
+    assert (again.body, again.delivery_count) == (b"x", 2)
+    with pytest.raises(LockLostError):
+        await holder.complete(delivery)
+    with pytest.raises(LockLostError):
+        await holder.renew_session()
+    with pytest.raises(LockLostError):
+        await holder.receive(0.2)
+    await following.complete(again)
 
 
 async def test_a_broker_that_does_not_answer_is_a_bus_error() -> None:
