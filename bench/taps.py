@@ -7,7 +7,6 @@ is on the wire, whoever sent it and whatever our own counters say.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import struct
 from typing import TYPE_CHECKING, Protocol, Self
@@ -64,32 +63,33 @@ class Tap:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        writers = [writer]
         try:
             server_reader, server_writer = await asyncio.open_connection(
                 "127.0.0.1", self._upstream
             )
+            writers.append(server_writer)
             ear = self._ear()
             await asyncio.gather(
                 _pass_on(reader, server_writer, ear.said),
                 _pass_on(server_reader, writer, ear.answered),
             )
         except OSError:
-            writer.close()
+            pass  # one side is gone, and the other is told so below
         finally:
             self._open.discard(task)
+            for one in writers:
+                one.close()
 
 
 async def _pass_on(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hear: Callable[[bytes], None]
 ) -> None:
-    try:
-        while data := await reader.read(_CHUNK):
-            hear(data)
-            writer.write(data)
-            await writer.drain()
-    finally:
-        with contextlib.suppress(OSError):
-            writer.close()
+    while data := await reader.read(_CHUNK):
+        hear(data)
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
 
 
 class Requests:
