@@ -44,7 +44,7 @@ def test_messages_of_a_batch_count_one_by_one_and_questions_do_not(size: int) ->
             _transfer(0, b"\x00Sw\xa0\x01x"),
             _transfer(0, _data(b"a") + _data(b"b") + _data(b"c"), batch=True),
             _transfer(0, _data(b"d"), batch=True, more=True),
-            _transfer(0, _data(b"e")),
+            _transfer(0, _data(b"e") + _data(b"f")),
             _transfer(1, b"\x00Sw\xa0\x01?"),
         )
     )
@@ -55,7 +55,7 @@ def test_messages_of_a_batch_count_one_by_one_and_questions_do_not(size: int) ->
     )
     for start in range(0, len(answered), size):
         ear.answered(answered[start : start + size])
-    assert counts == {"sent steps": 1 + 3 + 2, "delivered steps": 1}
+    assert counts == {"sent steps": 1 + 3 + 3, "delivered steps": 1}
 
 
 async def test_a_tap_passes_every_byte_on_and_hears_it() -> None:
