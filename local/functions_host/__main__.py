@@ -16,7 +16,7 @@ from pathlib import Path
 from local.errors import StackError
 from local.functions_host import logs
 from local.functions_host.host import Host
-from local.functions_host.web.server import Keys
+from local.functions_host.web.keys import Keys
 from local.home import PROJECT, Home
 
 _STARTED_IN = Path.cwd()
@@ -40,7 +40,11 @@ async def _serve() -> None:
     host = Host(
         _APP,
         host_id=home.value("host_id", lambda: uuid.uuid4().hex),
-        keys=Keys(function=home.secret("function_key"), master=home.secret("master_key")),
+        keys=Keys(
+            function=home.secret("function_key"),
+            master=home.secret("master_key"),
+            file=home.path("functions_host", "keys.json"),
+        ),
         environ=os.environ,
         recycle=_recycle,
     )

@@ -25,7 +25,8 @@ from local.functions_host.settings import HostSettings, connection_string, read_
 from local.functions_host.timers.listener import Clock, TimerListener, WallClock
 from local.functions_host.watchdog import Watchdog
 from local.functions_host.web.admin import Admin
-from local.functions_host.web.server import Keys, Site
+from local.functions_host.web.cors import read_cors
+from local.functions_host.web.server import Site
 from local.functions_host.worker import library
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from local.functions_host.queues.port import Bus
     from local.functions_host.timers.status import StatusStore
+    from local.functions_host.web.keys import Keys
 
 log = logging.getLogger("functions_host")
 
@@ -77,6 +79,7 @@ class Host:
         self._watchdog: Watchdog | None = None
         self._recycling: asyncio.Task[None] | None = None
         self._stopping = False
+        self._draining = False
         self.functions: list[Function] = []
 
     @property
@@ -101,10 +104,19 @@ class Host:
         active = [one for one in self.functions if not one.disabled]
         self._make_timers()
         admin = Admin(
-            self.functions, timers=self._timers, invoker=self._invoker, status=self.status
+            self.functions,
+            timers=self._timers,
+            invoker=self._invoker,
+            keys=self._keys,
+            host=self,
         )
         self._site = Site(
-            self.functions, keys=self._keys, invoker=self._invoker, admin=admin.answer
+            self.functions,
+            keys=self._keys,
+            invoker=self._invoker,
+            admin=admin.answer,
+            cors=read_cors(self._environ),
+            has_homepage=self._environ.get("AzureWebJobsDisableHomepage", "").lower() != "true",
         )
         await self._site.start(port)
         self._make_queues(active, settings)
@@ -149,6 +161,23 @@ class Host:
             "functionCount": len(self.functions),
             "processUptime": round((time.monotonic() - self._started) * 1000),
         }
+
+    def drain(self) -> None:
+        """See `Steering.drain`."""
+        if not self._draining:
+            log.info("host.draining")
+        self._draining = True
+        self._halt()
+
+    def drain_status(self) -> dict[str, Any]:
+        """See `Steering.drain_status`."""
+        busy = self._invoker.busy
+        state = "Disabled" if not self._draining else "InProgress" if busy else "Completed"
+        return {"state": state, "outstandingInvocations": busy, "outstandingRetries": 0}
+
+    def restart(self) -> None:
+        """See `Steering.restart`."""
+        self._begin_anew(because="an administrator asked for it")
 
     def _halt(self) -> None:
         for one in self._listeners:
@@ -198,9 +227,12 @@ class Host:
         return self._buses[connection]
 
     def _timed_out(self, function: str) -> None:
-        log.error("host.recycling", extra={"because": f"{function} went over functionTimeout"})
         # At once: what the function gives back must not be taken again by the host it ends.
         self._halt()
+        self._begin_anew(because=f"{function} went over functionTimeout", level=logging.ERROR)
+
+    def _begin_anew(self, *, because: str, level: int = logging.INFO) -> None:
+        log.log(level, "host.recycling", extra={"because": because})
         if self._recycling is None and not self._stopping:
             self._recycling = asyncio.create_task(self._drain_and_recycle())
 

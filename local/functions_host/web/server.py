@@ -1,15 +1,16 @@
 """The host's HTTP port: finds the function for a request, checks the key, runs it.
 
 As on Azure a path or a method that no route has is 404, a missing or insufficient key 401, a
-function that fails 500 without a body. `/admin` belongs to `admin.py`.
+function that fails 500 without a body; a disabled function is there for the master key alone, and
+`/` shows the host's own page where no function answers. `/admin` belongs to `admin.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hmac
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
     from local.functions_host.invocations import Invoker
+    from local.functions_host.web.cors import Cors
+    from local.functions_host.web.keys import Keys
 
     Admin = Callable[[web.BaseRequest, Level], Awaitable[web.Response]]
 
@@ -37,25 +40,7 @@ _LARGEST_BODY = 100 * 1024 * 1024
 _RETRY_AFTER_S = "2"
 # Set by the server itself; a copy from the function would contradict it.
 _OWN_HEADERS = ("content-length", "transfer-encoding", "connection", "date")
-
-
-class Keys:
-    """The two keys of the host."""
-
-    def __init__(self, *, function: str, master: str) -> None:
-        self._function = function.encode()
-        self._master = master.encode()
-
-    def level_of(self, request: web.BaseRequest) -> Level:
-        """What the key in the request (header `x-functions-key`, or `code`) opens."""
-        given = (
-            request.headers.get("x-functions-key") or request.query.get("code") or ""
-        ).encode()
-        is_master = hmac.compare_digest(given, self._master)
-        is_function = hmac.compare_digest(given, self._function)
-        if is_master:
-            return Level.ADMIN
-        return Level.FUNCTION if is_function else Level.ANONYMOUS
+_HOMEPAGE = Path(__file__).parent / "homepage.html"
 
 
 class Site:
@@ -68,17 +53,17 @@ class Site:
         keys: Keys,
         invoker: Invoker,
         admin: Admin,
+        cors: Cors,
+        has_homepage: bool,
     ) -> None:
         self._keys = keys
         self._invoker = invoker
         self._admin = admin
+        self._cors = cors
+        self._has_homepage = has_homepage
         self._routes = sorted(
-            (
-                (one.trigger, one)
-                for one in functions
-                if isinstance(one.trigger, HttpTrigger) and not one.disabled
-            ),
-            key=lambda pair: pair[0].template.precedence,
+            ((one.trigger, one) for one in functions if isinstance(one.trigger, HttpTrigger)),
+            key=lambda pair: (pair[0].template.precedence, pair[1].disabled),
         )
         self._runner: web.ServerRunner | None = None
         self.draining = False
@@ -107,25 +92,37 @@ class Site:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        asked = self._cors.preflight(request)
+        if asked is not None:
+            return web.Response(status=204, headers=asked)
         try:
-            return await self._dispatch(request)
+            answer = await self._dispatch(request)
         except web.HTTPRequestEntityTooLarge:
-            return web.Response(status=413)
+            answer = web.Response(status=413)
+        answer.headers.update(self._cors.headers(request))
+        return answer
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
-        level = self._keys.level_of(request)
         path = request.rel_url.raw_path
         if path.split("/")[1].lower() == "admin":
-            return await self._admin(request, level)
+            return await self._admin(request, self._keys.level_of(request))
         found = self._find(request.method, path)
         if found is None:
+            return self._homepage() if path == "/" else web.Response(status=404)
+        function, trigger, values = found
+        level = self._keys.level_of(request, function.name)
+        if function.disabled and level < Level.ADMIN:
             return web.Response(status=404)
         if self.draining:
             return web.Response(status=503, headers={"Retry-After": _RETRY_AFTER_S})
-        function, trigger, values = found
         if level < trigger.level:
             return web.Response(status=401)
         return await self._run(function, request, values, await request.read())
+
+    def _homepage(self) -> web.Response:
+        if not self._has_homepage:
+            return web.Response(status=204)
+        return web.Response(body=_HOMEPAGE.read_bytes(), content_type="text/html")
 
     def _find(
         self, method: str, path: str

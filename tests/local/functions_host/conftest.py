@@ -16,7 +16,7 @@ from azure_functions_runtime import handle_event
 from azure_functions_runtime.functions import Registry
 
 from local.functions_host.host import Host
-from local.functions_host.web.server import Keys
+from local.functions_host.web.keys import Keys
 from tests.local.functions_host.fakes import FakeBus, FakeStore
 from tests.local.functions_host.rig import (
     FUNCTION_KEY,

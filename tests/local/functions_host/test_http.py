@@ -82,7 +82,7 @@ async def test_literals_win_and_optional_parts_may_be_missing(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/"), ("GET", "/echo/x"), ("DELETE", "/echo/1"), ("GET", "/echo/1/2")],
+    [("GET", "/none"), ("GET", "/echo/x"), ("DELETE", "/echo/1"), ("GET", "/echo/1/2")],
 )
 async def test_what_no_route_has_is_not_found_a_wrong_method_too(
     make_app: MakeApp, run_host: RunHost, method: str, path: str
