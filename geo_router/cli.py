@@ -154,6 +154,41 @@ def route(
 
 
 @route_app.command()
+def verify(
+    token: Annotated[str, typer.Argument(help="A decision token; - reads it from stdin.")],
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="A JSON Web Key Set; else the running stack is asked for its keys."),
+    ] = None,
+    request: Annotated[
+        str | None,
+        typer.Option(help="The JSON request that it should have been issued on, from a file."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a decision token, and tell what it says and by which rules it was decided.
+
+    Exit codes: 0 good, 3 refused (forged, expired, unknown key, another request), 2 no token at all.
+
+    Example: kpax route verify eyJhbGciOiJFZERTQSIs... --request request.json
+    """
+    from geo_router import keyset, proof  # noqa: PLC0415 - one request needs no cryptography
+
+    with failing(as_json=as_json):
+        told = proof.proof(
+            (sys.stdin.read() if token == "-" else token).strip(),  # noqa: S105 - stdin, no secret
+            keys=keyset.read(_key_set(keys)),
+            now=datetime.now(UTC),
+            versions=_editions(),
+            request=None if request is None else _from_file(request, alone=True),
+        )
+    emit(told, as_json=as_json, text=proof.text(told))
+    if told["valid"]:
+        stop(Exit.DONE)
+    stop(Exit.BAD_INPUT if told["reason"] in proof.UNREADABLE else Exit.REFUSED)
+
+
+@route_app.command()
 def batch(
     source: Annotated[Path, typer.Argument(help="Requests: .csv or .jsonl.")],
     target: Annotated[Path, typer.Argument(help="Requests with their answers, same format.")],
@@ -196,6 +231,25 @@ def _ask(asked: object) -> Answer:
     return object_of(found)
 
 
+def _key_set(file: Path | None) -> object:
+    """The published keys: of a file, or of the running stack."""
+    if file is not None:
+        return decode_strictly(_bytes_of(str(file), "key set"))
+    from spaces import client  # noqa: PLC0415 - a file needs no client
+
+    return client.connect().get("/route/keys")
+
+
+def _editions() -> dict[str, str]:
+    """Versions of the rules by their hash, where the rules' folder stands beside the code."""
+    try:
+        from geo_router.rulebook import sources  # noqa: PLC0415 - PyYAML is for those who edit rules
+
+        return {one.data_hash: one.version for one in sources.read_changes().changes}
+    except (ImportError, OSError):
+        return {}
+
+
 def _in_place(asked: object, arguments: dict[str, Any]) -> Answer:
     return router.route(cast("dict[str, object]", asked), **arguments)
 
@@ -206,13 +260,16 @@ def _from_file(name: str, *, alone: bool) -> object:
         raise InvalidError(
             "--request stands alone", remedy="Leave the other fields of the request out."
         )
+    return decode_strictly(_bytes_of(name, "request"), max_depth=DEEPEST)
+
+
+def _bytes_of(name: str, thing: str) -> bytes:
     try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise InvalidError(
-            f"the request cannot be read: {error.strerror}", where=f"file {name}"
+            f"the {thing} cannot be read: {error.strerror}", where=f"file {name}"
         ) from error
-    return decode_strictly(raw, max_depth=DEEPEST)
 
 
 def _arguments(metric: str | None, placement: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from geo_router import explain, router, signed, tables, texts
+from geo_router.evidence import NONE, Evidence
 from geo_router.model import Refusal
 from spaces.errors import FieldError, InvalidError, KpaxError, RefusedError
 from spaces.jsonlimits import decode_strictly
@@ -59,7 +60,12 @@ def answer(
 
 
 def decide(
-    body: bytes, content_type: str, *, now: datetime, key: SigningKey | None
+    body: bytes,
+    content_type: str,
+    *,
+    now: datetime,
+    key: SigningKey | None,
+    evidence: Evidence = NONE,
 ) -> Answered:
     """The outcome of a request: allowed, queued or for review; a refusal raises a `KpaxError`.
 
@@ -71,7 +77,7 @@ def decide(
     except InvalidError as error:
         error.members |= unreadable(error, today=today)
         raise
-    settled = router.settle(rules, raw, today=today)
+    settled = router.settle(rules, raw, today=today, evidence=evidence)
     found = _answered(rules, settled, {"Cache-Control": "no-store"})
     if not settled.may_sign or key is None:
         return found
@@ -146,6 +152,13 @@ def object_of(document: dict[str, object]) -> dict[str, object]:
     """The answer object out of an HTTP body: a problem document without what HTTP added."""
     added = ("type", "title", "status", "detail", "instance")
     return {name: value for name, value in document.items() if name not in added}
+
+
+def not_a_request(what: str, remedy: str) -> InvalidError:
+    """The error for what is no request, with the answer's members."""
+    error = InvalidError(what, remedy=remedy, slug=str(Refusal.INVALID_INPUT))
+    error.members |= unreadable(error)
+    return error
 
 
 def unreadable(error: KpaxError, *, today: str | None = None) -> dict[str, object]:

@@ -76,5 +76,8 @@ def _beside(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"look after: {duty['text']}"
     for said in answer["assertions"]:
         yield f"declared ({said['holder']}): {said['text']}"
+    network = answer["ip_evidence"]
+    if network["country"] is not None:
+        yield f"network: {network['country']}, by the {network['source']}"
     data = answer["data"]
     yield f"rules {data['version']} as of {answer['as_of']}, {data['hash']}"

@@ -13,12 +13,13 @@ from geo_router import decide, rank, words
 from geo_router.model import Decision, Refusal, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from geo_router.model import Fired, Part, Request, Verdict
     from geo_router.tables import Tables
     from spaces.errors import FieldError
 
+NO_IP_EVIDENCE = {"country": None, "source": "none"}
 FAR_KM = 4000
 """Coordinates farther than this from the declared country's middle are worth a remark."""
 
@@ -32,11 +33,12 @@ def answer(
     request_hash: str,
     degraded: int = 0,
     unsigned: Sequence[str] = (),
+    ip_evidence: Mapping[str, str | None] | None = None,
 ) -> dict[str, object]:
     """The answer object of a decided request.
 
     `degraded` is the mask of clusters short of healthy zones; `unsigned` names why the answer may
-    not be signed.
+    not be signed; `ip_evidence` is what is known of the caller's network, and from whom.
     """
     chosen = verdict.cluster if verdict.decision is Decision.ALLOWED else None
     return {
@@ -55,6 +57,7 @@ def answer(
             {"id": c.id, "holder": c.holder, "text": c.text}
             for c in tables.conditions_of(request.asserted)
         ],
+        "ip_evidence": ip_evidence or dict(NO_IP_EVIDENCE),
         "data": {"version": tables.version, "hash": tables.hash},
         "disclaimer": tables.disclaimer,
         "as_of": today,
@@ -87,6 +90,7 @@ def bad_input(
         "warnings": [],
         "obligations": [],
         "assertions": [],
+        "ip_evidence": dict(NO_IP_EVIDENCE),
         "data": {"version": tables.version, "hash": tables.hash},
         "disclaimer": tables.disclaimer,
         "as_of": today,

@@ -6,11 +6,12 @@ given, and the tables are loaded at the first call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from geo_router import decide, explain, reading, tables
+from geo_router.evidence import NONE, Evidence
 from geo_router.model import Decision, Refusal, Request
 from spaces.errors import FieldError
 
@@ -59,8 +60,13 @@ def settle(
     as_of: str | date | None = None,
     metric: str = "rtt",
     placement: Mapping[str, str] | None = None,
+    evidence: Evidence = NONE,
 ) -> Settled:
-    """Read, decide and explain; `today` is the day of the question."""
+    """Read, decide and explain; `today` is the day of the question.
+
+    `evidence` of the network counts for this answer only: the canonical request, which is signed,
+    stored and decided again, is what was asked.
+    """
     try:
         request, asked_day = reading.read(rules, raw)
         day = _day(asked_day, as_of)
@@ -72,6 +78,7 @@ def settle(
         return Settled(answer=answer, form=None, may_sign=False)
     on = day or today
     form = reading.canonical(rules, request, None if on == today else on)
+    request, seen = _with_evidence(rules, request, evidence)
     verdict = decide.decide(
         rules, request, today=on, open_now=mask_of(states, "open"), metric=metric
     )
@@ -84,12 +91,25 @@ def settle(
         request_hash=reading.request_hash(form),
         degraded=mask_of(states, "degraded"),
         unsigned=unsigned,
+        ip_evidence=seen,
     )
     return Settled(
         answer=answer,
         form=form,
         may_sign=verdict.decision is Decision.ALLOWED and not unsigned,
     )
+
+
+def _with_evidence(
+    rules: Tables, request: Request, evidence: Evidence
+) -> tuple[Request, dict[str, str | None]]:
+    """The request with the network's country as it counts, and what the answer tells of it."""
+    known = evidence.country if evidence.country in rules.countries else None
+    if known is not None and (request.network is None or evidence.outranks):
+        return replace(request, network=known), {"country": known, "source": "address"}
+    if request.network is not None:
+        return request, {"country": request.network, "source": "request"}
+    return request, {"country": None, "source": evidence.source}
 
 
 def _unsigned(rules: Tables, request: Request, on: str, today: str) -> list[str]:

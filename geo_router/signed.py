@@ -136,17 +136,9 @@ def verify(
 
     The member `reason` of the error says why. Spending the `jti` is the caller's: insert if absent.
     """
-    claims = _claims(token, keys)
-    issued, expires = _time(claims, "iat"), _time(claims, "exp")
-    if now >= expires + SKEW:
-        raise _invalid("expired", f"it was good until {_rfc3339(expires)}")
-    if now < issued - SKEW or expires - issued > LIFETIME:
-        raise _invalid("not-yet-valid", f"it says it was issued at {_rfc3339(issued)}")
-    form = _form(request, issued)
-    asked = reading.request_hash(form)
-    if claims["req"] != asked:
-        raise _invalid("other-request", "it was issued on another request")
-    _check_place(claims)
+    claims = signed_claims(token, keys)
+    issued, expires = check(claims, now=now)
+    form = check_request(claims, request, issued)
     return Decision(
         jti=str(claims["jti"]),
         cluster=str(claims["cluster"]),
@@ -154,7 +146,7 @@ def verify(
         backup_region=str(claims["backup"]),
         data_hash=str(claims["dv"]),
         request=form,
-        request_hash=asked,
+        request_hash=str(claims["req"]),
         issued_at=issued,
         expires_at=expires,
     )
@@ -166,8 +158,11 @@ def decide_again(request: dict[str, object], *, now: datetime) -> dict[str, obje
     return router.settle(tables.load(), request, today=today).answer
 
 
-def _claims(token: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
-    """The claims, once the signature has been checked with the key that the token names."""
+def signed_claims(token: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
+    """The claims, once the signature has been checked with the key that the token names.
+
+    What they say is not checked yet. Raises `RefusedError`: malformed, unknown-key, forged.
+    """
     try:
         kid = jwt.get_unverified_header(token).get("kid")
     except jwt.PyJWTError as error:
@@ -176,26 +171,57 @@ def _claims(token: str, keys: Mapping[str, Ed25519PublicKey]) -> dict[str, Any]:
     if key is None:
         raise _invalid("unknown-key", "its key is not ours")
     try:
-        # Times are checked by the caller, against the clock that it was given.
+        # What the claims say is checked by `check`, against the clock that it is given.
         return jwt.decode(
             token,
             key,
             algorithms=[ALGORITHM],
-            audience=AUDIENCE,
-            issuer=ISSUER,
             options={
-                "require": list(CLAIMS),
+                "verify_aud": False,
+                "verify_iss": False,
                 "verify_exp": False,
                 "verify_iat": False,
                 "verify_nbf": False,
             },
         )
-    except (jwt.InvalidAudienceError, jwt.InvalidIssuerError) as error:
-        raise _invalid("foreign", "it was issued by or for somebody else") from error
     except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError, jwt.InvalidKeyError) as error:
         raise _invalid("forged", "its signature is not good") from error
     except jwt.PyJWTError as error:
-        raise _invalid("malformed", "a claim is missing or unreadable") from error
+        raise _invalid("malformed", "its claims are unreadable") from error
+
+
+def check(claims: dict[str, Any], *, now: datetime) -> tuple[datetime, datetime]:
+    """Issue and end of a token whose claims are whole, ours, of this moment and name a place of ours.
+
+    Raises `RefusedError` otherwise, with the reason.
+    """
+    missing = [name for name in CLAIMS if name not in claims]
+    if missing:
+        raise _invalid("malformed", f"claims are missing: {', '.join(missing)}")
+    if (claims["iss"], claims["aud"]) != (ISSUER, AUDIENCE):
+        raise _invalid("foreign", "it was issued by or for somebody else")
+    issued, expires = _time(claims, "iat"), _time(claims, "exp")
+    if now >= expires + SKEW:
+        raise _invalid("expired", f"it was good until {_rfc3339(expires)}")
+    if now < issued - SKEW or expires - issued > LIFETIME:
+        raise _invalid("not-yet-valid", f"it says it was issued at {_rfc3339(issued)}")
+    _check_place(claims)
+    return issued, expires
+
+
+def check_request(
+    claims: dict[str, Any], request: object, issued: datetime
+) -> dict[str, object]:
+    """The canonical request, when it is the one that the token was issued on.
+
+    It is read as of the day of issue: the clock may have passed midnight.
+    """
+    form = router.settle(tables.load(), request, today=issued.date().isoformat()).form
+    if form is None:
+        raise _invalid("other-request", "the request beside it cannot be read")
+    if claims["req"] != reading.request_hash(form):
+        raise _invalid("other-request", "it was issued on another request")
+    return form
 
 
 def _time(claims: dict[str, Any], name: str) -> datetime:
@@ -203,14 +229,6 @@ def _time(claims: dict[str, Any], name: str) -> datetime:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 34:
         raise _invalid("malformed", f"its {name} is no time")
     return datetime.fromtimestamp(value, UTC)
-
-
-def _form(request: object, issued: datetime) -> dict[str, object]:
-    """The canonical request as it was on the day of issue: the clock may have passed midnight."""
-    settled = router.settle(tables.load(), request, today=issued.date().isoformat())
-    if settled.form is None:
-        raise _invalid("other-request", "the request beside it cannot be read")
-    return settled.form
 
 
 def _check_place(claims: dict[str, Any]) -> None:

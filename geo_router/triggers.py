@@ -7,10 +7,11 @@ from typing import Any
 
 import azure.functions as func
 
-from geo_router import contract, lookup, tables
+from geo_router import contract, evidence, keyset, lookup, tables
 from geo_router.reading import FIELDS
 from geo_router.signed import SigningKey
-from geo_router.wire import RouteAnswer
+from geo_router.wire import RouteAnswer, RouteRequest
+from spaces import callers
 from spaces.errors import NotFoundError
 from spaces.http import Reply, Request, endpoint
 
@@ -37,17 +38,26 @@ CACHED = {"Cache-Control": "public, max-age=60"}
     name="route",
     action="route.decide",
     summary="Decide where a customer's space may live, and sign the decision",
+    body=RouteRequest,
     response=RouteAnswer,
     public=True,
+    idempotent=True,
+    key_optional=True,
+    reads_itself=True,
     problems=(*REFUSALS, "malformed-json", "body-too-large", "unsupported-media-type"),
 )
 async def route(request: Request) -> Reply:
     """Decide; the body is read by the room itself, which names every wrong field at once."""
+    if request.query:
+        raise contract.not_a_request(
+            "a query parameter is not known", "All fields stand in the body."
+        )
     found = contract.decide(
         request.raw,
         request.headers.get("content-type", ""),
         now=request.ports.clock.now(),
         key=_key(request.settings.decision_key),
+        evidence=_evidence(request),
     )
     return Reply(body=found.body, status=found.status, headers=found.headers)
 
@@ -61,6 +71,7 @@ async def route(request: Request) -> Reply:
     summary="Say where a customer's space may live, unsigned; lists are written with commas",
     response=RouteAnswer,
     public=True,
+    reads_itself=True,
     problems=REFUSALS,
     query=FIELDS,
 )
@@ -68,6 +79,22 @@ async def preview(request: Request) -> Reply:
     """Decide without a signature, to be cached for a minute."""
     found = contract.preview(request.query, now=request.ports.clock.now())
     return Reply(body=found.body, status=found.status, headers=found.headers)
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/route/keys",
+    name="route_keys",
+    action="route.look",
+    summary="The public keys that decisions are signed with, as a JSON Web Key Set",
+    response=keyset.KeySet,
+    public=True,
+)
+async def keys(request: Request) -> Reply:
+    """Whoever verifies a token needs these, and no secret."""
+    public = _key(request.settings.decision_key).public
+    return Reply(body=keyset.published(public), headers=CACHED)
 
 
 @endpoint(
@@ -133,6 +160,20 @@ async def coverage(request: Request) -> Reply:
     """Every place with its rule and its outcome in each sector, by the rules of today."""
     today = request.ports.clock.now().date().isoformat()
     return Reply(body=lookup.coverage(today), headers=CACHED)
+
+
+def _evidence(request: Request) -> evidence.Evidence:
+    """What the network says: of a stranger by our own proxy, of a known caller by what it tells.
+
+    A stranger does not choose what speaks against them; a known caller asks for somebody else.
+    """
+    known = request.principal.is_known
+    address = (
+        callers.told_address(request.headers)
+        if known
+        else callers.address_of(request.headers, hops=request.settings.forwarded_hops)
+    )
+    return evidence.look_up(request.settings.ip_database, address, outranks=not known)
 
 
 @functools.cache

@@ -113,6 +113,16 @@ class Assertion(Shape, frozen=True):
     text: str
 
 
+class IpEvidence(Shape, frozen=True):
+    """The country of the network, and whence: the request, the caller's address, or nobody looked.
+
+    `unavailable`: a database is configured and cannot be read.
+    """
+
+    country: str | None
+    source: Literal["request", "address", "none", "unavailable"]
+
+
 class Data(Shape, frozen=True):
     """The rules that were used."""
 
@@ -162,6 +172,7 @@ class RouteAnswer(Shape, frozen=True):
     warnings: list[str]
     obligations: list[Obligation]
     assertions: list[Assertion]
+    ip_evidence: IpEvidence
     data: Data
     disclaimer: str
     as_of: str | None

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
+import msgspec
 import pytest
 
-from geo_router import contract, lookup, router, tables, texts, triggers
+from geo_router import (
+    contract,
+    keyset,
+    lookup,
+    router,
+    signed,
+    tables,
+    texts,
+    triggers,
+    wire,
+)
 from geo_router.reading import FIELDS
 from spaces import callers, http
 from spaces.clusters import CLUSTERS
+from spaces.openapi import document
 from spaces.settings import settings
 from tests.builders import some_environment
 from tests.fakes import fake_ports
@@ -22,6 +36,7 @@ from tests.geo_router.test_properties import requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 RULES = tables.load()
 
@@ -46,6 +61,7 @@ HANDLERS = {
     "route_rules": triggers.rules,
     "route_rule": triggers.rule,
     "route_coverage": triggers.coverage,
+    "route_keys": triggers.keys,
 }
 
 
@@ -179,3 +195,95 @@ def test_coverage_is_the_whole_grid() -> None:
     assert by_place["DE"]["general"] == "france"
     assert by_place["TR"]["public"] == "refused (localisation)"
     assert found == lookup.coverage(NOW.date().isoformat())
+
+
+def test_the_published_keys_verify_what_is_signed() -> None:
+    response, published = call("route_keys")
+    assert (response.status_code, response.headers["Cache-Control"]) == (
+        200,
+        "public, max-age=60",
+    )
+    assert set(published["keys"][0]) == {"kty", "crv", "x", "kid", "use", "alg"}
+    _, body = post({"country": "DE"})
+    found = signed.verify(
+        body["token"], request={"country": "DE"}, keys=keyset.read(published), now=NOW
+    )
+    assert found.cluster == "france"
+
+
+def test_an_idempotency_key_brings_the_first_answer_again() -> None:
+    def asked(request: object, **headers: str) -> tuple[func.HttpResponse, Any]:
+        return call("route", body=request, content_type="application/json", **headers)
+
+    _, first = asked({"country": "DE"}, idempotency_key="k")
+    response, again = asked({"country": "DE"}, idempotency_key="k")
+    assert again == first
+    assert response.headers["Idempotent-Replayed"] == "true"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert asked({"country": "DE"})[1]["token"] != first["token"]
+    other, problem = asked({"country": "FR"}, idempotency_key="k")
+    assert (other.status_code, problem["type"].rpartition("/")[2]) == (
+        422,
+        "idempotency-key-reused",
+    )
+    assert asked({"country": "CU"}, idempotency_key="n")[0].status_code == 451
+    assert asked({"country": "CU"}, idempotency_key="n")[0].status_code == 451
+    assert asked({"country": "DE"}, idempotency_key="x" * 201)[0].status_code == 400
+
+
+def test_a_query_beside_the_body_and_a_bad_preview_are_told_with_the_answers_members() -> None:
+    beside, told = call(
+        "route", body={"country": "DE"}, query={"pin": "uk"}, content_type="application/json"
+    )
+    wrong, preview = call("route_preview", query={"country": "DE", "colour": "red"})
+    for response, body in ((beside, told), (wrong, preview)):
+        assert response.status_code == 400
+        msgspec.convert(contract.object_of(body), wire.RouteAnswer)
+    assert preview["errors"][0]["pointer"] == "/colour"
+
+
+def test_the_network_is_looked_up_where_the_operator_gave_a_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Reader:
+        def get(self, address: str) -> object:
+            return {"192.0.2.1": {"country": {"iso_code": "IR"}}}.get(address)
+
+    library = SimpleNamespace(open_database=lambda name: Reader())
+    monkeypatch.setitem(sys.modules, "maxminddb", library)
+    monkeypatch.setenv("KPAX_IP_DATABASE", str(tmp_path / "countries.mmdb"))
+    settings.cache_clear()
+
+    def decided(forwarded: str, **headers: str) -> tuple[str, str]:
+        request = {"country": "DE", **({"ip_country": "DE"} if headers else {})}
+        _, body = call(
+            "route",
+            body=request,
+            content_type="application/json",
+            x_forwarded_for=forwarded,
+            **headers,
+        )
+        return body["decision"], body["ip_evidence"]["source"]
+
+    service = {"x_functions_key": some_environment()["KPAX_API_KEY"]}
+    assert decided("192.0.2.1:80") == ("needs_review", "address")
+    assert decided("192.0.2.1, 203.0.113.9") == ("allowed", "address")
+    assert decided("192.0.2.1, 203.0.113.9", **service) == ("allowed", "request")
+    assert decided("") == ("allowed", "none")
+    _, told = call(
+        "route",
+        body={"country": "DE"},
+        content_type="application/json",
+        x_forwarded_for="192.0.2.1, 203.0.113.9",
+        **service,
+    )
+    assert told["decision"] == "needs_review"
+    assert "192.0.2.1" not in json.dumps(told)
+
+
+def test_the_api_document_tells_the_shape_of_the_body() -> None:
+    told = document(http.OPERATIONS)["paths"]["/api/v1/route"]["post"]
+    schema = told["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/RouteRequest"}
+    (key,) = told["parameters"]
+    assert (key["name"], key["required"]) == ("Idempotency-Key", False)
