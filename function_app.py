@@ -6,6 +6,7 @@ import backups.triggers
 import console.triggers
 import console.web
 import geo_router.triggers
+import geo_router.web
 import provisioning.triggers
 from spaces import telemetry
 
@@ -15,5 +16,6 @@ app = func.FunctionApp()
 app.register_functions(provisioning.triggers.blueprint)
 app.register_functions(backups.triggers.blueprint)
 app.register_functions(geo_router.triggers.blueprint)
+app.register_functions(geo_router.web.blueprint)
 app.register_functions(console.triggers.blueprint)
 app.register_functions(console.web.blueprint)

@@ -33,7 +33,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "private, no-cache",
 }
-NAVIGATION = (("/console", "Fleet"),)
+NAVIGATION = (("/console", "Fleet"), ("/console/routing", "Routing"))
 """The pages that every page links to, in this order."""
 
 
