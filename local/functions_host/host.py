@@ -222,7 +222,8 @@ class Host:
                 self._buses[connection] = self._open_bus(connection)
             except ValueError as error:
                 raise StackError(
-                    f"Function {function.name!r}: its connection string cannot be read: {error}."
+                    f"Function {function.name!r}: its connection string cannot be read: "
+                    f"{str(error).rstrip('.')}."
                 ) from error
         return self._buses[connection]
 

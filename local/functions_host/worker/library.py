@@ -19,6 +19,7 @@ import azure_functions_runtime as runtime
 
 from local.errors import StackError
 from local.functions_host.worker import protos
+from local.functions_host.worker.blame import blamed
 from local.functions_host.worker.protos import TypedData
 
 if TYPE_CHECKING:
@@ -85,18 +86,22 @@ async def load(app: Path) -> list[Indexed]:
         sys.path.insert(0, str(app))
     os.chdir(app)
     runtime.start_threadpool_executor()
-    started = await runtime.worker_init_request(
-        _wrapped(
-            worker_init_request=SimpleNamespace(
-                capabilities={}, function_app_directory=str(app)
+    try:
+        started = await runtime.worker_init_request(
+            _wrapped(
+                worker_init_request=SimpleNamespace(
+                    capabilities={}, function_app_directory=str(app)
+                )
             )
         )
-    )
+    except SystemExit as error:
+        raise StackError(
+            f"function_app.py cannot be loaded: it ends the process (SystemExit: {error.code})."
+        ) from error
     if started.result.status != protos.StatusResult.Success:
         failure = started.result.exception
         log.error("app.not_loaded", extra={"trace": failure.stack_trace})
-        # For a missing module the library goes on about requirements.txt and prints sys.path.
-        what = failure.message.split(". Cannot find module.")[0].replace("\n", " ")
+        what = blamed(failure.message, failure.stack_trace, app)
         raise StackError(f"function_app.py cannot be loaded: {what}.")
     answer = await runtime.functions_metadata_request(_wrapped(functions_metadata_request=None))
     return [

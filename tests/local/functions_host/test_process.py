@@ -105,11 +105,22 @@ _BATCH = (
 )
 
 
+def _retried(delay: str, *, strategy: str = "fixed_delay") -> str:
+    decorator, function = _TIMER.replace("%NIGHT%", "0 0 2 * * *").split("\n")
+    policy = f'strategy="{strategy}", max_retry_count="3", delay_interval="{delay}"'
+    return f"{decorator}\n@app.retry({policy})\n{function}"
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("import nothing_of_this_name", ["nothing_of_this_name"]),
+        ("import nothing_of_this_name", ["nothing_of_this_name", "(function_app.py, line 7)"]),
+        ("import sys; sys.exit(3)", ["ends the process", "3"]),
         ("def broken(:", ["SyntaxError"]),
+        (_QUEUE.replace("m: func", "other: func"), ["eater", "other"]),
+        (_QUEUE + "\n" + _QUEUE, ["eater", "unique"]),
+        (_retried("soon"), ["nightly", "retry policy", "'soon'"]),
+        (_retried("00:00:01", strategy="linear"), ["nightly", "retry policy", "'linear'"]),
         (_BATCH, ["batch"]),
         (_TIMER, ["nightly", "NIGHT"]),
         (_QUEUE, ["eater", "Bus"]),
@@ -125,6 +136,7 @@ async def test_an_app_that_cannot_start_ends_the_host_with_the_reason(
         assert said.startswith("functions_host: ")
         for word in words:
             assert word in said
+        assert not said.endswith("..")
 
 
 async def test_a_taken_port_ends_the_host_with_its_number(
