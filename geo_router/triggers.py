@@ -1,4 +1,4 @@
-"""The router's endpoints on the Functions host: a question, its preview, and the rules to look at."""
+"""The router's doors on the Functions host: a question, its preview, the rules, the daily review."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import azure.functions as func
 
-from geo_router import contract, evidence, keyset, lookup, tables
+from geo_router import contract, evidence, keyset, lookup, reviews, tables
 from geo_router.reading import FIELDS
 from geo_router.signed import SigningKey
 from geo_router.wire import RouteAnswer, RouteRequest
 from spaces import callers
 from spaces.errors import NotFoundError
 from spaces.http import Reply, Request, endpoint
+from spaces.wiring import ports
 
 blueprint = func.Blueprint()
 
@@ -160,6 +161,45 @@ async def coverage(request: Request) -> Reply:
     """Every place with its rule and its outcome in each sector, by the rules of today."""
     today = request.ports.clock.now().date().isoformat()
     return Reply(body=lookup.coverage(today), headers=CACHED)
+
+
+@blueprint.function_name("route_review_spaces")
+@blueprint.timer_trigger(arg_name="timer", schedule="40 */10 * * * *")
+async def on_review(timer: func.TimerRequest) -> None:
+    """Decide all spaces again once a day, and soon after the rules have changed.
+
+    Most firings read one row and end: the edition and the day are done.
+    """
+    del timer
+    await reviews.run(ports())
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/route/reviews",
+    name="route_reviews",
+    action="route.review",
+    summary="Spaces whose place is not the one that a new request would get",
+    response=reviews.ReviewList,
+)
+async def list_reviews(request: Request) -> Reply:
+    """What the last review of each space found, where it found anything."""
+    return Reply(body=await reviews.listed(request.ports))
+
+
+@endpoint(
+    blueprint,
+    "GET",
+    "/route/requests",
+    name="route_requests",
+    action="route.review",
+    summary="The requests that spaces were opened on, to try a change of the rules",
+    response=reviews.StoredList,
+)
+async def list_requests(request: Request) -> Reply:
+    """Every space that holds data, with its stored request."""
+    return Reply(body=await reviews.stored(request.ports))
 
 
 def _evidence(request: Request) -> evidence.Evidence:

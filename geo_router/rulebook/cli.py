@@ -1,6 +1,6 @@
 """`kpax rules` and `kpax compliance`: look at the rules and the register, and check a change.
 
-These commands compute; none of them needs a running system.
+These commands compute. A running system is asked for its spaces only (`diff --spaces`, `reviews`).
 """
 
 from __future__ import annotations
@@ -98,22 +98,23 @@ def difference(
     old: Annotated[Path, typer.Argument(help="Folder of rules, or a compiled file.")],
     new: Annotated[Path, typer.Argument(help="Folder of rules, or a compiled file.")],
     spaces: Annotated[
+        bool, typer.Option("--spaces", help="Which spaces of the running stack are touched.")
+    ] = False,
+    spaces_from: Annotated[
         Path | None,
-        typer.Option(
-            help="Spaces as JSON lines {space_id, cluster, request}: which are touched."
-        ),
+        typer.Option(help="The same for JSON lines {space_id, cluster, request} of a file."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Say in words which answers a change of the rules changes, and which spaces it touches.
 
-    Example: kpax rules diff /tmp/rules-of-last-week rules
+    Example: kpax rules diff /tmp/rules-of-last-week rules --spaces
     """
     with failing(as_json=as_json):
         before, after = _load(old), _load(new)
         today = _today()
         found = diff.changes(before, after, today=today)
-        stored = _stored(spaces)
+        stored = [*(_running() if spaces else ()), *_stored(spaces_from)]
         pairs = zip(
             review(before, stored, today=today), review(after, stored, today=today), strict=True
         )
@@ -133,6 +134,22 @@ def difference(
     ]
     lines.append(f"{len(found)} answers differ, {len(touched)} of {len(stored)} spaces touched")
     emit({"items": items, "spaces": moved}, as_json=as_json, text="\n".join(lines))
+
+
+@rules_app.command()
+def reviews(as_json: Json = False) -> None:
+    """Spaces of the running stack that the daily review found in another place than today's.
+
+    Example: kpax rules reviews --json
+    """
+    from spaces import client  # noqa: PLC0415 - the other commands need no running system
+
+    with failing(as_json=as_json):
+        body = client.connect().get("/route/reviews")
+    header = ("name", "cluster", "standing", "today", "rules", "data_version", "day")
+    items = cast("list[dict[str, object]]", body["items"])
+    rows = [[item[name] for name in header] for item in items]
+    emit(body, as_json=as_json, text=table(header, rows))
 
 
 @rules_app.command()
@@ -317,6 +334,14 @@ def _load(path: Path) -> tables.Tables:
         return diff.load(path)
     except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
         raise InvalidError(f"these are no rules: {error}", where=str(path)) from error
+
+
+def _running() -> list[Stored]:
+    """The stored requests of the running stack's spaces."""
+    from spaces import client  # noqa: PLC0415 - the other commands need no running system
+
+    body = client.connect().get("/route/requests")
+    return msgspec.convert(body["items"], type=list[Stored])
 
 
 def _stored(path: Path | None) -> list[Stored]:

@@ -72,12 +72,14 @@ def _review(rules: Tables, space: Stored, today: str) -> Review:
         )
     on = day or today
     verdict = decide.decide(rules, request, today=on, open_now=rules.every_cluster)
-    here = rules.cluster_numbers[space.cluster]
+    here = rules.cluster_numbers.get(space.cluster)
     chosen = verdict.cluster if verdict.decision is Decision.ALLOWED else None
     could = rules.every_cluster
     for one in verdict.fired:
         could &= 0 if one.part.refusal else decide.possible(rules, one.part, on)
-    if chosen == here:
+    if here is None:
+        standing = Standing.NOT_ALLOWED  # a cluster that is no more
+    elif chosen == here:
         standing = Standing.SAME
     elif verdict.stages.strict >> here & 1:
         standing = Standing.STILL_ALLOWED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from geo_router import compliance, tables
 from geo_router.rulebook import cli as rules_cli
 from geo_router.rulebook import sources
 from geo_router.rulebook.cli import compliance_app, rules_app
+from spaces import client
 from tests.geo_router.builders import CLUSTERS, TODAY
 
 if TYPE_CHECKING:
@@ -79,13 +81,61 @@ def test_diff_names_answers_and_spaces(folder: Path, tmp_path: Path) -> None:
         '{"space_id":"s-1","cluster":"south-africa","request":{"country":"KE"}}\n'
         '{"space_id":"s-2","cluster":"france","request":{"country":"DE"}}\n'
     )
-    arguments = ("diff", str(sources.FOLDER), str(folder), "--spaces", str(spaces))
+    arguments = ("diff", str(sources.FOLDER), str(folder), "--spaces-from", str(spaces))
     found = body(rules_app, *arguments)
     assert {(item["place"], item["old"], item["new"]) for item in found["items"]} == {
         ("KE", "south-africa", "india")
     }
     assert found["spaces"] == [{"space_id": "s-1", "old": "same", "new": "still-allowed"}]
     assert "KE general: south-africa → india" in run(rules_app, *arguments)[1]
+
+
+def _a_stack(monkeypatch: pytest.MonkeyPatch, **bodies: object) -> None:
+    """A running system that answers these GETs."""
+    monkeypatch.setattr(client, "connect", lambda: SimpleNamespace(get=bodies.__getitem__))
+
+
+def test_diff_asks_the_running_stack_for_its_spaces(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (folder / "residency_rules.yaml").read_text()
+    (folder / "residency_rules.yaml").write_text(
+        text.replace(
+            "countries: [KE]\n  allow: []", "countries: [KE]\n  allow: []\n  home: india"
+        )
+    )
+    items = [
+        {"space_id": "s-1", "cluster": "south-africa", "request": {"country": "KE"}},
+        {"space_id": "s-2", "cluster": "france", "request": {"country": "DE"}},
+    ]
+    _a_stack(monkeypatch, **{"/route/requests": {"items": items}})
+    found = body(rules_app, "diff", str(sources.FOLDER), str(folder), "--spaces")
+    assert found["spaces"] == [{"space_id": "s-1", "old": "same", "new": "still-allowed"}]
+
+
+def test_what_asks_a_stack_exits_6_where_none_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KPAX_API_URL", raising=False)
+    monkeypatch.setattr(client, "_resolvers", [])
+    assert run(rules_app, "reviews")[0] == 6
+    assert run(rules_app, "diff", str(sources.FOLDER), str(sources.FOLDER), "--spaces")[0] == 6
+
+
+def test_reviews_are_printed_as_the_stack_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    item = {
+        "space_id": "s-1",
+        "name": "acme",
+        "cluster": "india",
+        "standing": "not-allowed",
+        "today": None,
+        "rules": ["eu-gdpr"],
+        "data_version": "v",
+        "data_hash": "sha256:x",
+        "day": TODAY,
+        "needs_a_person": True,
+    }
+    _a_stack(monkeypatch, **{"/route/reviews": {"items": [item]}})
+    assert body(rules_app, "reviews") == {"items": [item]}
+    assert "not-allowed" in run(rules_app, "reviews")[1]
 
 
 def test_show_takes_a_rule_or_a_country() -> None:
