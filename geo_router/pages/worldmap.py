@@ -29,7 +29,7 @@ STEPS = 48
 LABELS: Mapping[str, tuple[float, float, str]] = {
     "france": (4.0, 7.0, "start"),
     "uk": (-3.5, -4.0, "end"),
-    "united-states": (4.0, 8.0, "start"),
+    "united-states": (4.0, 10.5, "start"),
     "canada": (-4.0, 6.0, "end"),
 }
 """Where the name stands beside its mark (right, down, anchor), so that neighbours do not meet."""
