@@ -190,13 +190,13 @@ def verify(
 
 @route_app.command()
 def batch(
-    source: Annotated[Path, typer.Argument(help="Requests: .csv or .jsonl.")],
+    source: Annotated[Path, typer.Argument(help="Requests: .csv, .jsonl or .parquet.")],
     target: Annotated[Path, typer.Argument(help="Requests with their answers, same format.")],
     as_json: Json = False,
 ) -> None:
     """Answer many requests in place, unsigned; exit 1 when any row was bad.
 
-    CSV columns are request fields, lists separated by `;`.
+    CSV columns are request fields, lists separated by `;`. Parquet needs pyarrow to be installed.
 
     Example: kpax route batch customers.csv answers.csv
     """

@@ -1,4 +1,4 @@
-"""Many requests at once: CSV or JSON lines in, the same rows with their answers out.
+"""Many requests at once: CSV, JSON lines or Parquet in, the same rows with their answers out.
 
 Rows are streamed: a million take as much memory as a thousand. A bad row becomes a row with an
 error and stops nothing. Answers are unsigned: nobody orders a million spaces at once.
@@ -16,6 +16,7 @@ import msgspec
 from geo_router import decide, explain, reading, router, texts
 from geo_router.contract import DEEPEST, LARGEST_BODY
 from geo_router.model import Decision, Refusal
+from geo_router.rulebook import parquet
 from geo_router.tables import Tables
 from spaces.errors import FieldError, InvalidError
 from spaces.jsonlimits import decode_strictly
@@ -81,14 +82,18 @@ class Batch:
         self.open_now = router.mask_of(router.states_of(self.rules), "open")
 
     def run(self, source: Path, target: Path) -> Count:
-        """Answer a file into another, by its suffix: .csv or .jsonl; the target appears when done."""
-        kinds = {".csv": self.csv_rows, ".jsonl": self.json_lines}
+        """Answer a file into another, by its suffix; the target appears when done."""
+        kinds = {
+            ".csv": self.csv_rows,
+            ".jsonl": self.json_lines,
+            ".parquet": self.parquet_rows,
+        }
         kind = kinds.get(source.suffix.lower())
         if kind is None or target.suffix.lower() != source.suffix.lower():
             raise InvalidError(
                 "the format is not known",
                 where=f"{source.name} → {target.name}",
-                remedy="Both files end in .csv, or both in .jsonl.",
+                remedy=f"Both files end in one of: {', '.join(kinds)}.",
             )
         part = target.with_name(f"{target.name}.part")
         try:
@@ -142,6 +147,23 @@ class Batch:
                     seen[text] = known
             count.add(known[0])
             out.write(known[1])
+        return count
+
+    def parquet_rows(self, given: BinaryIO, out: BinaryIO) -> Count:
+        """Parquet with columns of field names; needs its library."""
+        count, seen = Count(), dict[tuple[object, ...], Row]()
+
+        def answered(names: list[str], values: tuple[object, ...]) -> Row:
+            row = seen.get(values)
+            if row is None:
+                row = self.answer(parquet.fields(names, values))
+                if len(seen) >= MOST_REMEMBERED:
+                    seen.clear()
+                seen[values] = row
+            count.add(row)
+            return row
+
+        parquet.rewrite(given, out, check_names=_header, answer=answered)
         return count
 
     def answer(self, request: object) -> Row:

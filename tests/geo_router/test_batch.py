@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
-from typing import TYPE_CHECKING
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
@@ -194,3 +196,67 @@ def test_files_that_cannot_be_used_exit_2(tmp_path: Path) -> None:
     ):
         assert invoke(*arguments, "--json")[0] == 2, arguments
     assert good.read_text() == "country\nDE\n"
+
+
+def test_parquet_is_answered_where_its_library_is_and_asks_for_it_where_not(
+    tmp_path: Path,
+) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    source.write_bytes(b"PAR1 nothing PAR1")
+    if importlib.util.find_spec("pyarrow") is None:
+        with pytest.raises(InvalidError, match="Parquet needs a library"):
+            Batch(RULES, TODAY).run(source, target)
+        assert invoke(str(source), str(target))[0] == 2
+        assert not target.exists()
+        return
+    with pytest.raises(InvalidError, match="cannot be read as Parquet"):
+        Batch(RULES, TODAY).run(source, target)
+    rows = [
+        {"country": "DE", "sector": "health"},
+        {"country": "CH", "measured_rtt": {"uk": [9.0, 8.0, 7.0], "france": None}},
+        {"country": "CH", "coordinates": [47.4, 8.5], "data_subject_countries": ["FR"]},
+        {"country": "ZZ"},
+        {"country": "DE", "strict_residency": True, "as_of": date(2026, 11, 23)},
+        {"country": "DE", "exclude": "uk;india"},
+    ]
+    library, arrow = (importlib.import_module(name) for name in ("pyarrow.parquet", "pyarrow"))
+    library.write_table(arrow.Table.from_pylist(rows, schema=_columns(arrow)), source)
+    count = Batch(RULES, TODAY).run(source, target)
+    found = library.read_table(target).to_pylist()
+    assert (count.rows, count.bad) == (len(rows), 1)
+    given = [
+        {
+            **{name: value for name, value in row.items() if name != "exclude"},
+            **({"exclude": ["uk", "india"]} if "exclude" in row else {}),
+            **({"as_of": "2026-11-23"} if "as_of" in row else {}),
+            **({"measured_rtt": {"uk": [9, 8, 7]}} if "measured_rtt" in row else {}),
+        }
+        for row in rows
+    ]
+    for row, request in zip(found, given, strict=True):
+        alone = ask(**request)
+        told = (row["decision"], row["refusal"], row["cluster"], row["azure_region"])
+        assert told == tuple(
+            alone[name] for name in ("decision", "refusal", "cluster", "azure_region")
+        )
+        assert row["rules"] == list(dict.fromkeys(rule["id"] for rule in alone["rules"]))
+        assert (row["error"] is None) == ("errors" not in alone)
+    library.write_table(arrow.table({"colour": ["red"]}), source)
+    with pytest.raises(InvalidError, match="header"):
+        Batch(RULES, TODAY).run(source, target)
+
+
+def _columns(arrow: Any) -> Any:
+    samples = arrow.list_(arrow.float64())
+    return arrow.schema(
+        {
+            "country": arrow.string(),
+            "sector": arrow.string(),
+            "measured_rtt": arrow.struct({"uk": samples, "france": samples}),
+            "coordinates": samples,
+            "data_subject_countries": arrow.list_(arrow.string()),
+            "strict_residency": arrow.bool_(),
+            "as_of": arrow.date32(),
+            "exclude": arrow.string(),
+        }.items()
+    )
