@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+MOST_WRITES = 100
+
 type Scalar = str | int | bool | float | datetime | bytes
 
 
@@ -78,6 +80,18 @@ class Delete:
 type Write = Insert | Replace | Put | Delete
 
 
+def check_writes(writes: Sequence[Write]) -> None:
+    """Raise `ValueError` for what is no transaction: its size, a key twice, an unguarded `Put`."""
+    if not 1 <= len(writes) <= MOST_WRITES:
+        raise ValueError(f"a transaction has 1 to {MOST_WRITES} writes, not {len(writes)}")
+    if len({write.key for write in writes}) != len(writes):
+        raise ValueError("a transaction writes each key once")
+    if any(isinstance(write, Put) for write in writes) and not any(
+        isinstance(write, (Insert, Replace)) for write in writes
+    ):
+        raise ValueError("a Put stands beside an Insert or a Replace that guards it")
+
+
 class Tables(Protocol):
     """Azure Table Storage: partitions, conditional writes, entity group transactions."""
 
@@ -101,7 +115,7 @@ class Tables(Protocol):
         ...
 
     async def commit(self, table: str, partition: str, writes: Sequence[Write]) -> None:
-        """Apply all writes or none (1 to 100, each key once; more is a `ValueError`).
+        """Apply all writes or none; what `check_writes` refuses is a `ValueError`.
 
         Raises `ConflictError`, `LostRaceError`, `ThrottledError`; `UnknownError` where the answer
         was lost and the rows must be read to know. A `Delete` of a missing row without an ETag
@@ -151,6 +165,9 @@ class Bus(Protocol):
 
     async def send(self, messages: Sequence[Message]) -> None:
         """Send all; returns when the broker has stored each one.
+
+        In the order given as far as queues go: what stands behind a message of another queue is
+        sent when that one is stored, so that its arrival proves the other.
 
         May be repeated: a message id known within the queue's duplicate window is dropped by the
         broker. Raises `TransientError` (nothing sent, or unknown: repeat) and `ThrottledError`.

@@ -64,17 +64,16 @@ class AzureBus:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def send(self, messages: Sequence[Message]) -> None:
-        """Send all; see the port. Messages of one queue go in one batch, in the order given."""
+        """Send all; see the port. Messages of one queue go in one batch, in the order given.
+
+        One queue after the other: were a poke stored before its events, the step it starts could
+        take their rows for delivered.
+        """
         by_queue: dict[str, list[Message]] = {}
         for message in messages:
             by_queue.setdefault(message.queue, []).append(message)
-        results = await asyncio.gather(
-            *(self._send(queue, group) for queue, group in by_queue.items()),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        for queue, group in by_queue.items():
+            await self._send(queue, group)
 
     async def dead_letters(self, queue: str, *, limit: int = 50) -> list[Waiting]:
         """The first dead letters; see the port."""

@@ -18,7 +18,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 from spaces import telemetry
 from spaces.adapters.wire import RAISED, classify, code_of, translated
 from spaces.errors import ConflictError, KpaxError, LostRaceError, UnknownError
-from spaces.ports import Delete, Insert, Put, Replace, Scalar, Stored, Write
+from spaces.ports import Delete, Insert, Put, Replace, Scalar, Stored, Write, check_writes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from spaces.adapters.wire import Wire
 
-MOST_WRITES = 100
 _PAGE = 1000
 _NO_TABLE = "TableNotFound"
 
@@ -110,10 +109,7 @@ class AzureTables:
 
     async def commit(self, table: str, partition: str, writes: Sequence[Write]) -> None:
         """Apply all writes or none; see the port."""
-        if not 1 <= len(writes) <= MOST_WRITES:
-            raise ValueError(f"a transaction has 1 to {MOST_WRITES} writes, not {len(writes)}")
-        if len({write.key for write in writes}) != len(writes):
-            raise ValueError("a transaction writes each key once")
+        check_writes(writes)
         where = f"table {table}, partition {partition}"
         left = list(writes)
         may_make = True

@@ -90,7 +90,7 @@ async def test_a_missing_row_and_a_missing_table_read_as_nothing(
 async def test_a_table_is_made_by_the_first_write_of_any_kind(
     tables: Tables, unique: str
 ) -> None:
-    await tables.commit(f"{unique}a", "p", [Put("r", {"n": 1})])
+    await tables.commit(f"{unique}a", "p", [Insert("r", {"n": 1})])
     await tables.commit(f"{unique}b", "p", [Insert("r", {"n": 1}), Put("s", {"n": 2})])
     await tables.commit(f"{unique}c", "p", [Delete("r")])
     with pytest.raises(LostRaceError):
@@ -99,6 +99,13 @@ async def test_a_table_is_made_by_the_first_write_of_any_kind(
         await tables.commit(f"{unique}e", "p", [Insert("s", {}), Replace("r", {}, 'W/"1"')])
     assert await tables.get(f"{unique}e", "p", "s") is None
     assert len(await tables.query(f"{unique}b", partition="p")) == 2
+
+
+async def test_a_put_without_a_guard_is_refused(tables: Tables, unique: str) -> None:
+    for writes in ([Put("r", {})], [Put("r", {}), Put("s", {})], [Put("r", {}), Delete("s")]):
+        with pytest.raises(ValueError, match="guards"):
+            await tables.commit(unique, "p", writes)
+    assert await tables.query(unique) == []
 
 
 async def test_an_insert_over_a_row_refuses_the_whole_transaction(

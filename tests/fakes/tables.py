@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from spaces.errors import ConflictError, InvalidError, LostRaceError
-from spaces.ports import Delete, Insert, Put, Replace, Scalar, Stored, Write
+from spaces.ports import Delete, Insert, Put, Replace, Scalar, Stored, Write, check_writes
 from tests.fakes.faults import Faults
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ class FakeTables:
         return found if limit is None else found[: max(limit, 0)]
 
     async def commit(self, table: str, partition: str, writes: Sequence[Write]) -> None:
-        if not 1 <= len(writes) <= 100:
-            raise ValueError(f"a transaction has 1 to 100 writes, not {len(writes)}")
-        if len({write.key for write in writes}) != len(writes):
-            raise ValueError("a transaction writes each key once")
+        check_writes(writes)
         self.faults.before("commit")
         rows = dict(self._rows(table))
         size = 0
