@@ -90,6 +90,7 @@ class Running:
     `steps` is frozen when the operation starts. `facts` is what finished steps found out and later
     ones need. `step_deadline_at` ends the step's budget; a retry keeps it. `error_kind` is the
     problem slug of what failed; `attempt_s` how long an attempt of this step may be silent.
+    `extended` says that the step got its one extension, because nobody looked at its deadline.
     """
 
     op_id: OpId
@@ -103,6 +104,7 @@ class Running:
     error: str | None = None
     error_kind: str | None = None
     attempt_s: float = 0.0
+    extended: bool = False
     started_at: datetime
     step_started_at: datetime
     step_deadline_at: datetime

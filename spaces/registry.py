@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spaces import audit
-from spaces.errors import NotFoundError
+from spaces.errors import DamagedError, NotFoundError
 from spaces.model import Facts, OpStatus, Space
 from spaces.ports import Delete, Insert, Message, Put, Replace, Write
 
@@ -193,7 +193,7 @@ class Registry:
 
     async def _once_named(self, name: str) -> list[Loaded]:
         rows = await self._tables.query(DIRECTORY)
-        found = [await self.load(row.key) for row in rows if row.values["name"] == name]
+        found = [await self.load(row.key) for row in rows if row.values.get("name") == name]
         return [loaded for loaded in found if loaded is not None]
 
     async def promised(self, space_id: str) -> tuple[Message | None, list[Message]]:
@@ -362,4 +362,7 @@ def _encode(value: object) -> str:
 
 
 def _decode[T](text: str, kind: type[T]) -> T:
-    return msgspec.json.decode(text, type=kind)
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.MsgspecError as error:
+        raise DamagedError(f"a row is no {kind.__name__} any more: {error}") from error

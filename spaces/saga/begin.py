@@ -50,8 +50,13 @@ async def begin(ports: Ports, loaded: Loaded, plan: Plan, cause: Cause) -> Runni
     may_start(space, plan.kind)
     op = started(space, plan, cause.params, now)
     registry = Registry(ports.tables)
-    if await watch.put(ports.tables, space.space_id, op.op_id, now=now):
-        await say_again(ports, registry, space)
+    await watch.put(
+        ports.tables,
+        space.space_id,
+        op.op_id,
+        now=now,
+        before_taking_over=lambda: say_again(ports, registry, space),
+    )
     promised = await registry.commit(loaded, starting(space, op, plan, cause), now=now)
     await ports.bus.send(promised)
     return op
@@ -73,10 +78,9 @@ def started(space: Space, plan: Plan, params: Facts, now: datetime) -> Running:
 
 
 def starting(space: Space, op: Running, plan: Plan, cause: Cause) -> Change:
-    """The one transaction that starts `op`. Pure."""
-    occupied = replace(space, op=op, op_seq=space.op_seq + 1)
-    if cause.change is not None:
-        occupied = cause.change(occupied)
+    """The one transaction that starts `op`; its cause's change comes first. Pure."""
+    changed = cause.change(space) if cause.change is not None else space
+    occupied = replace(changed, op=op, op_seq=space.op_seq + 1)
     data: Facts = {"operation_id": op.op_id, "kind": op.kind.value}
     return Change(
         space=occupied,
@@ -87,7 +91,7 @@ def starting(space: Space, op: Running, plan: Plan, cause: Cause) -> Change:
             detail={"kind": op.kind.value, "source": cause.source, "cause": cause.cause_id},
         ),
         inbox=(cause.source, cause.cause_id),
-        next=poke_message(plan, space, op),
+        next=poke_message(plan.queue, space, op),
         events=(
             *((Event(type=plan.started, data=data),) if plan.started else ()),
             Event(type="space.operation.started", data=data),

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from spaces.saga.outcomes import Plan
 
 
+# A step whose deadline passed this long ago without a look was left alone: the host was down, or
+# its messages were lost. It then gets this much more, once.
+UNSEEN = timedelta(seconds=60)
+EXTENSION = timedelta(seconds=120)
+
+# The most characters of a reason: it stands in several rows, and a row holds 64 KiB.
+MOST_TEXT = 1_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance:
     """Go on with `op`: the next step, the next attempt, or the way back. Written, then poked."""
@@ -49,32 +58,32 @@ def decide(
     """Where `op` goes after `outcome` of its present step.
 
     `floor_s` is the shortest pause between two looks. A step that waits or retries past its
-    budget fails; on the way back it then needs an operator, since nothing may be forgotten.
+    budget fails; on the way back it then needs an operator, since nothing may be forgotten. What
+    nobody looked at when its time was over is extended first: an outage of ours is no failure.
     """
-    step = plan.step(op.step)
-    overdue = now > op.step_deadline_at
     match outcome:
         case Done(detail=detail, facts=facts):
-            return _onwards(replace(op, facts={**op.facts, **facts}, detail=detail), plan, now)
-        case Wait(delay_s=delay_s, detail=detail):
-            if overdue:
-                return _fail(op, _late(op, step.budget_s, detail), plan, now)
+            done = replace(op, facts={**op.facts, **facts}, detail=_brief(detail))
+            return _onwards(done, plan, now)
+        case Failed(reason=reason, slug=slug):
+            return _fail(op, reason, plan, now, slug=slug)
+        case Wait() | Retry() if is_unseen(op, now) and not op.extended:
+            return Advance(op=extended(op, now), step_ended=False)
+        case Wait(detail=said) | Retry(reason=said) if now > op.step_deadline_at:
+            return _fail(op, _late(op, plan.step(op.step).budget_s, said), plan, now)
+        case Wait(delay_s=delay_s):
             return look_again(now, max(delay_s, floor_s))
         case Retry(kind=kind, reason=reason, delay_s=delay_s):
-            if overdue:
-                return _fail(op, _late(op, step.budget_s, reason), plan, now)
             pause = delay_s if delay_s is not None else backoff_s(op.attempt)
             # No pause goes beyond the deadline: the attempt that is then due ends the step.
             left = (op.step_deadline_at - now).total_seconds() + 1
             again = replace(
                 op,
                 attempt=op.attempt + 1,
-                detail=f"{kind}: {reason}",
+                detail=_brief(f"{kind}: {reason}"),
                 next_poke_at=now + timedelta(seconds=max(min(pause, left), floor_s)),
             )
             return Advance(op=again, step_ended=False)
-        case Failed(reason=reason, slug=slug):
-            return _fail(op, reason, plan, now, slug=slug)
 
 
 def backoff_s(attempt: int) -> float:
@@ -86,9 +95,35 @@ def backoff_s(attempt: int) -> float:
     return min(900.0, 5.0 * 2 ** min(attempt - 1, 12))
 
 
+def is_unseen(op: Running, now: datetime) -> bool:
+    """True when no look came for so long after the deadline that nobody can have been there."""
+    return now > last_word_by(op) + UNSEEN
+
+
+def last_word_by(op: Running) -> datetime:
+    """When the last attempt of the step must have ended, one that began at the deadline too."""
+    return max(op.step_deadline_at, op.next_poke_at) + timedelta(seconds=op.attempt_s)
+
+
+def extended(op: Running, now: datetime) -> Running:
+    """The same step as a new attempt, due at once, with a little more time; once for each step."""
+    return replace(
+        op,
+        attempt=op.attempt + 1,
+        extended=True,
+        detail="nobody looked when its time was over; looked at once more",
+        next_poke_at=now,
+        step_deadline_at=now + EXTENSION,
+    )
+
+
 def look_again(now: datetime, delay_s: float) -> Again:
-    """The next look on a grid of `delay_s`, so that two chains of looks fall on the same ids."""
-    slot = ceil((now.timestamp() + delay_s) / delay_s)
+    """The next look on a grid of `delay_s`, so that two chains of looks fall on the same ids.
+
+    A look is handled a little after its slot: without the fifth that it may come early, each would
+    lead to the slot after the next, and two chains could go beside each other for ever.
+    """
+    slot = ceil(now.timestamp() / delay_s + 0.8)
     return Again(due_at=datetime.fromtimestamp(slot * delay_s, tz=now.tzinfo), slot=slot)
 
 
@@ -103,9 +138,12 @@ def _onwards(op: Running, plan: Plan, now: datetime) -> Decision:
 def _fail(
     op: Running, reason: str, plan: Plan, now: datetime, *, slug: str | None = None
 ) -> Decision:
+    reason = _brief(reason)
     if op.phase is Phase.UNDO:
         failed = replace(op, detail=reason)
-        return Finish(op=failed, status=OpStatus.NEEDS_OPERATOR, error=f"{op.error} · {reason}")
+        return Finish(
+            op=failed, status=OpStatus.NEEDS_OPERATOR, error=_brief(f"{op.error} · {reason}")
+        )
     undoing = replace(op, phase=Phase.UNDO, error=reason, error_kind=slug, detail=reason)
     # The failing step is undone too: its effect may be half there.
     return _back_from(undoing, op.at, plan, now)
@@ -127,6 +165,7 @@ def at_step(op: Running, at: int, plan: Plan, now: datetime) -> Running:
         at=at,
         attempt=1,
         attempt_s=step.attempt_s,
+        extended=False,
         step_started_at=now,
         step_deadline_at=now + timedelta(seconds=step.budget_s),
         next_poke_at=now,
@@ -135,6 +174,10 @@ def at_step(op: Running, at: int, plan: Plan, now: datetime) -> Running:
 
 def _late(op: Running, budget_s: float, last: str) -> str:
     return f"step {op.step} did not end within {budget_s:.0f} s; last seen: {last or 'waiting'}"
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT - 1]}…"
 
 
 def outcome_of(

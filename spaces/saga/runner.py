@@ -18,7 +18,7 @@ from spaces.model import OpStatus, Phase, Running
 from spaces.ports import Message
 from spaces.registry import NO_MESSAGE, Change, Event, OpRow, Registry, StepRow
 from spaces.saga import watch
-from spaces.saga.decide import Advance, Again, Finish, decide, outcome_of
+from spaces.saga.decide import MOST_TEXT, Advance, Again, Finish, decide, outcome_of
 from spaces.saga.outcomes import Done, Outcome, Work
 
 if TYPE_CHECKING:
@@ -142,9 +142,9 @@ def change_of(
                 space=_changed(replace(space, op=following), outcome),
                 entry=_entry(op, "advanced" if step_ended else "retried"),
                 inbox=("pokes", cause),
-                next=poke_message(plan, space, following),
+                next=poke_message(plan.queue, space, following),
                 events=_events(outcome),
-                steps=(_step_row(op, status, now, outcome),) if step_ended else (),
+                steps=(step_row(op, status, now, outcome),) if step_ended else (),
                 rows=_rows(outcome),
                 delivered=True,
             )
@@ -172,7 +172,7 @@ def change_of(
                     Event(type=f"space.operation.{_verdict(status)}", data=data),
                 ),
                 op=op_row(space, last, status=status, ended_at=now, error=error),
-                steps=(_step_row(op, _step_status(op, outcome), now, outcome),),
+                steps=(step_row(op, _step_status(op, outcome), now, outcome),),
                 rows=_rows(outcome),
                 delivered=True,
             )
@@ -180,11 +180,11 @@ def change_of(
             raise ValueError("a look writes nothing")
 
 
-def poke_message(plan: Plan, space: Space, op: Running) -> Message:
+def poke_message(queue: str, space: Space, op: Running) -> Message:
     """The message that moves `op` on, scheduled where it must wait."""
     now = op.step_started_at
     return Message(
-        queue=plan.queue,
+        queue=queue,
         message_id=f"{op.ticket}:0",
         body=encode(Poke(space_id=space.space_id, op_id=op.op_id, ticket=op.ticket)),
         due_at=op.next_poke_at if op.next_poke_at > now else None,
@@ -243,8 +243,10 @@ def _step_status(op: Running, outcome: Outcome) -> OpStatus:
     return OpStatus.SUCCEEDED if op.phase is Phase.DO else OpStatus.CANCELED
 
 
-def _step_row(op: Running, status: OpStatus, now: datetime, outcome: Outcome) -> StepRow:
+def step_row(op: Running, status: OpStatus, now: datetime, outcome: Outcome) -> StepRow:
+    """The row of the step that ends, with what it said last."""
     detail = outcome.detail if isinstance(outcome, Done) else getattr(outcome, "reason", "")
+    detail = detail[:MOST_TEXT]
     if op.phase is Phase.UNDO:
         detail = f"undone: {detail}" if detail else "undone"
     return StepRow(

@@ -13,11 +13,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from spaces import audit
-from spaces.errors import LostRaceError
+from spaces.errors import KpaxError, LostRaceError
 from spaces.model import OpStatus
 from spaces.registry import NO_MESSAGE, Change, Event, Registry
 from spaces.saga import watch
-from spaces.saga.runner import op_row, say_again
+from spaces.saga.decide import MOST_TEXT, extended, is_unseen
+from spaces.saga.outcomes import Failed
+from spaces.saga.runner import op_row, poke_message, say_again, step_row
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,50 +27,65 @@ if TYPE_CHECKING:
     from spaces.model import Running, Space
     from spaces.ports import Message, Ports
     from spaces.registry import Loaded
+    from spaces.saga.watch import Watch
 
 log = logging.getLogger("kpax.saga")
 
 # A watch is written a moment before its operation; no function lives longer than this.
 START_GRACE = timedelta(minutes=15)
 
-# No operation passes its deadline by more than two minutes unseen (control-plane.md, invariant 9).
-STUCK_GRACE = timedelta(minutes=2)
-
 
 async def sweep(ports: Ports, *, grace_s: float) -> int:
     """Resend what is overdue by more than `grace_s` seconds; answers how many operations.
 
     Reads the watch list and the watched spaces only. Watches whose operation has ended, or never
-    started, are removed after what they promised has been said again. An operation whose step is
-    past its deadline although it was poked again crashes each time: it is given to an operator.
+    started, are removed after what they promised has been said again. A step past its deadline is
+    called once more under a new ticket, with a little more time; one that does not answer then
+    crashes each time and is given to an operator. One space in trouble does not keep the others:
+    the first error is raised when all have been seen.
     """
-    registry = Registry(ports.tables)
-    resent = 0
+    resent, troubles = 0, list[KpaxError]()
     for watched in await watch.all_of(ports.tables):
-        loaded = await registry.load(watched.space_id)
-        now = ports.clock.now()
-        op = loaded.space.op if loaded is not None else None
-        if loaded is None or op is None or op.op_id != watched.op_id:
-            if loaded is not None:
-                starting = loaded.space.next_op_id() == watched.op_id
-                if starting and now < watched.written_at + START_GRACE:
-                    continue
-                await say_again(ports, registry, loaded.space)
-            await watch.drop(ports.tables, watched.space_id, watched.op_id)
-        elif now > _last_word_by(op) + STUCK_GRACE:
-            await give_up(ports, registry, loaded, op, now)
-        elif now > op.next_poke_at + timedelta(seconds=op.attempt_s + grace_s):
-            following, events = await registry.promised(watched.space_id)
-            if following is not None:
-                await ports.bus.send([*events, fresh(following, now, grace_s)])
-                resent += 1
-                log.info("operation.resent", extra={"space": watched.space_id, "op": op.op_id})
+        try:
+            resent += await _see_to(ports, watched, grace_s)
+        except KpaxError as error:
+            log.warning("sweep.failed", extra={"space": watched.space_id, "reason": str(error)})
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
     return resent
 
 
-def _last_word_by(op: Running) -> datetime:
-    """When the last attempt of the step must have ended, one that began at the deadline too."""
-    return max(op.step_deadline_at, op.next_poke_at) + timedelta(seconds=op.attempt_s)
+async def _see_to(ports: Ports, watched: Watch, grace_s: float) -> int:
+    """One watched space; answers 1 when its message was said again."""
+    registry = Registry(ports.tables)
+    loaded = await registry.load(watched.space_id)
+    now = ports.clock.now()
+    op = loaded.space.op if loaded is not None else None
+    if loaded is None or op is None:
+        await _unwatch(ports, registry, watched, loaded, now)
+    elif is_unseen(op, now):
+        change = given_up(loaded.space, op, now) if op.extended else None
+        await _move_on(ports, registry, loaded, op, change)
+    elif now > op.next_poke_at + timedelta(seconds=op.attempt_s + grace_s):
+        following, events = await registry.promised(watched.space_id)
+        if following is not None:
+            await ports.bus.send([*events, fresh(following, now, grace_s)])
+            log.info("operation.resent", extra={"space": watched.space_id, "op": op.op_id})
+            return 1
+    return 0
+
+
+async def _unwatch(
+    ports: Ports, registry: Registry, watched: Watch, loaded: Loaded | None, now: datetime
+) -> None:
+    """Remove a watch without work, once what it promised is said, and if nobody took it over."""
+    if loaded is not None:
+        starting = loaded.space.next_op_id() == watched.op_id
+        if starting and now < watched.written_at + START_GRACE:
+            return
+        await say_again(ports, registry, loaded.space)
+    await watch.drop_unchanged(ports.tables, watched)
 
 
 def fresh(message: Message, now: datetime, grace_s: float) -> Message:
@@ -77,37 +94,52 @@ def fresh(message: Message, now: datetime, grace_s: float) -> Message:
     return replace(message, message_id=f"{message.message_id}:s{slot}", due_at=None)
 
 
-async def give_up(
-    ports: Ports, registry: Registry, loaded: Loaded, op: Running, now: datetime
+async def _move_on(
+    ports: Ports, registry: Registry, loaded: Loaded, op: Running, last: Change | None
 ) -> None:
-    """End an operation that nobody moves on: status `needs_operator`, with what was last seen."""
-    error = (
-        f"step {op.step} is past its deadline and no attempt comes back"
-        f" ({op.detail or 'no word from it'}); look at the dead letters of its queue"
-    )
-    change = given_up(loaded.space, op, error, now)
+    """Call an overdue step once more, or end its operation by the change `last`.
+
+    Events of earlier commits go out with it: who promised them may have died before the send, and
+    the step that is called would take them for delivered.
+    """
+    space_id, now = loaded.space.space_id, ports.clock.now()
+    following, events = await registry.promised(space_id)
+    if following is None:
+        return
+    change = last or called_again(loaded.space, op, following.queue, now)
     try:
         promised = await registry.commit(loaded, change, now=now)
     except LostRaceError:
         return  # it moved after all
-    log.error(
-        "operation.needs_operator",
-        extra={"space": loaded.space.space_id, "op": op.op_id, "step": op.step},
+    fields = {"space": space_id, "op": op.op_id, "step": op.step}
+    if last is None:
+        log.warning("operation.called_again", extra=fields)
+    else:
+        log.error("operation.needs_operator", extra=fields)
+    await ports.bus.send([*events, *promised])
+    if last is not None:
+        await watch.drop(ports.tables, space_id, op.op_id)
+
+
+def called_again(space: Space, op: Running, queue: str, now: datetime) -> Change:
+    """The transaction that gives an overdue step its one extension. Pure."""
+    following = extended(op, now)
+    return Change(
+        space=replace(space, op=following),
+        entry=_entry(op, "extended"),
+        next=poke_message(queue, space, following),
     )
-    await ports.bus.send(promised)
-    await watch.drop(ports.tables, loaded.space.space_id, op.op_id)
 
 
-def given_up(space: Space, op: Running, error: str, now: datetime) -> Change:
-    """The transaction that gives an operation to an operator. Pure."""
+def given_up(space: Space, op: Running, now: datetime) -> Change:
+    """The transaction that gives an operation to an operator, with what was last seen. Pure."""
+    error = (
+        f"step {op.step} is past its deadline and no attempt comes back"
+        f" ({op.detail or 'no word from it'}); look at the dead letters of its queue"
+    )[:MOST_TEXT]
     return Change(
         space=replace(space, op=None),
-        entry=audit.Entry(
-            act="operation.needs_operator",
-            actor="control-plane",
-            obj=op.op_id,
-            detail={"step": op.step, "attempt": op.attempt, "phase": op.phase.value},
-        ),
+        entry=_entry(op, "needs_operator"),
         next=NO_MESSAGE,
         events=(
             Event(
@@ -116,4 +148,14 @@ def given_up(space: Space, op: Running, error: str, now: datetime) -> Change:
             ),
         ),
         op=op_row(space, op, status=OpStatus.NEEDS_OPERATOR, ended_at=now, error=error),
+        steps=(step_row(op, OpStatus.FAILED, now, Failed(reason=error)),),
+    )
+
+
+def _entry(op: Running, what: str) -> audit.Entry:
+    return audit.Entry(
+        act=f"operation.{what}",
+        actor="control-plane",
+        obj=op.op_id,
+        detail={"step": op.step, "attempt": op.attempt, "phase": op.phase.value},
     )

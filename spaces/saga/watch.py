@@ -15,6 +15,8 @@ from spaces.errors import ConflictError, LostRaceError
 from spaces.ports import Delete, Insert, Replace, instant
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from spaces.ports import Tables
 
 ACTIVE_OPS = "activeops"
@@ -36,11 +38,20 @@ def shard(space_id: str) -> str:
     return f"{hashlib.sha256(space_id.encode()).digest()[0] % SHARDS:02}"
 
 
-async def put(tables: Tables, space_id: str, op_id: str, *, now: datetime) -> bool:
-    """Watch `op_id`; True when another operation's watch was still there and is replaced.
+async def put(
+    tables: Tables,
+    space_id: str,
+    op_id: str,
+    *,
+    now: datetime,
+    before_taking_over: Callable[[], Awaitable[None]],
+) -> None:
+    """Watch `op_id`, in the place of an earlier operation's watch where one is still there.
 
-    The caller then first says again what that operation promised. Raises `LostRaceError` when
-    somebody else replaces it at the same moment.
+    That one stands for messages that may not be out yet: `before_taking_over` says them again, and
+    only then is the watch replaced. An own one is written again, so that a sweeper which found it
+    old cannot remove it any more. Raises `LostRaceError` when somebody else writes it at the same
+    moment, or when a later operation is watched already.
     """
     partition = shard(space_id)
     values = {"op_id": op_id, "written_at": now}
@@ -49,12 +60,13 @@ async def put(tables: Tables, space_id: str, op_id: str, *, now: datetime) -> bo
     except ConflictError:
         row = await tables.get(ACTIVE_OPS, partition, space_id)
         if row is None:
-            return await put(tables, space_id, op_id, now=now)
-        if row.values["op_id"] == op_id:
-            return False
+            raise LostRaceError("the watch went away", where=f"space {space_id}") from None
+        watched = str(row.values["op_id"])
+        if _number(watched) > _number(op_id):
+            raise LostRaceError("a later operation is watched", where=watched) from None
+        if watched != op_id:
+            await before_taking_over()
         await tables.commit(ACTIVE_OPS, partition, [Replace(space_id, values, row.etag)])
-        return True
-    return False
 
 
 async def all_of(tables: Tables) -> list[Watch]:
@@ -76,7 +88,20 @@ async def drop(tables: Tables, space_id: str, op_id: str) -> None:
     row = await tables.get(ACTIVE_OPS, shard(space_id), space_id)
     if row is None or row.values["op_id"] != op_id:
         return
+    await _delete(tables, space_id, row.etag)
+
+
+async def drop_unchanged(tables: Tables, watched: Watch) -> None:
+    """Stop watching, unless the row was written after `watched` was read."""
+    await _delete(tables, watched.space_id, watched.etag)
+
+
+async def _delete(tables: Tables, space_id: str, etag: str) -> None:
     try:
-        await tables.commit(ACTIVE_OPS, shard(space_id), [Delete(space_id, row.etag)])
+        await tables.commit(ACTIVE_OPS, shard(space_id), [Delete(space_id, etag)])
     except LostRaceError:
         return
+
+
+def _number(op_id: str) -> int:
+    return int(op_id.rpartition("-")[2])

@@ -14,7 +14,6 @@ from spaces.errors import ErrorKind
 from spaces.model import OpKind, OpStatus, Phase
 from spaces.saga.decide import (
     Advance,
-    Again,
     Decision,
     Finish,
     backoff_s,
@@ -45,7 +44,9 @@ PLAN = Plan(
     ),
 )
 IN_TIME = START + timedelta(seconds=10)
-LATE = START + timedelta(seconds=3600)
+DEADLINE = a_running().step_deadline_at
+LATE = DEADLINE + timedelta(seconds=30)
+UNSEEN = DEADLINE + timedelta(seconds=90)
 
 
 def after(outcome: Outcome, **over: object) -> Decision:
@@ -104,6 +105,34 @@ def test_a_step_past_its_budget_fails(outcome: Outcome) -> None:
     assert decision.op.phase is Phase.UNDO
 
 
+@pytest.mark.parametrize(
+    "outcome", [Wait(delay_s=1), Retry(kind=ErrorKind.TRANSIENT, reason="busy")]
+)
+def test_a_step_that_nobody_looked_at_is_extended_once(outcome: Outcome) -> None:
+    decision = after(outcome, now=UNSEEN)
+    assert isinstance(decision, Advance)
+    assert (decision.op.phase, decision.op.attempt, decision.step_ended) == (Phase.DO, 2, False)
+    assert decision.op.step_deadline_at == UNSEEN + timedelta(seconds=120)
+    again = after(outcome, now=UNSEEN, extended=True)
+    assert isinstance(again, Advance)
+    assert again.op.phase is Phase.UNDO
+
+
+def test_a_done_step_is_done_however_late() -> None:
+    decision = after(Done(), now=UNSEEN)
+    assert isinstance(decision, Advance)
+    assert decision.op.step == "deploy"
+
+
+def test_a_reason_of_any_length_fits_into_its_rows() -> None:
+    failed = after(Failed(reason="x" * 100_000), at=1)
+    assert isinstance(failed, Advance)
+    assert len(failed.op.error or "") == len(failed.op.detail) == 1_000
+    tried = after(Retry(kind=ErrorKind.TRANSIENT, reason="x" * 100_000))
+    assert isinstance(tried, Advance)
+    assert len(tried.op.detail) == 1_000
+
+
 def test_a_retry_is_a_counted_attempt_within_the_same_budget() -> None:
     decision = after(Retry(kind=ErrorKind.TRANSIENT, reason="busy"))
     assert isinstance(decision, Advance)
@@ -123,13 +152,19 @@ def test_the_back_off_grows_and_is_bounded(attempt: int) -> None:
 def test_two_chains_of_looks_fall_on_the_same_ids(
     offset: float, delay_s: float, data: st.DataObject
 ) -> None:
-    now = START + timedelta(seconds=offset)
-    first = look_again(now, delay_s)
-    assert now < first.due_at <= now + timedelta(seconds=2 * delay_s + 0.001)
-    within = data.draw(st.floats(min_value=0, max_value=1))
-    later = now + (first.due_at - now - timedelta(seconds=delay_s)) * within
-    if later >= now:
-        assert look_again(later, delay_s).slot == first.slot or isinstance(first, Again)
+    """Two that begin anywhere are one after a few looks, each handled a little after its slot."""
+    slots: list[list[int]] = []
+    for _ in range(2):
+        now = START + timedelta(seconds=offset + data.draw(st.floats(0, 10)) * delay_s)
+        chain: list[int] = []
+        while not chain or now < START + timedelta(seconds=offset + 16 * delay_s):
+            look = look_again(now, delay_s)
+            pause = (look.due_at - now).total_seconds()
+            assert 0.79 * delay_s - 0.001 <= pause <= 1.81 * delay_s + 0.001
+            chain.append(look.slot)
+            now = look.due_at + timedelta(seconds=delay_s * data.draw(st.floats(0.01, 0.15)))
+        slots.append(chain)
+    assert set(slots[0][-2:]) & set(slots[1])
 
 
 @pytest.mark.parametrize("kind", list(ErrorKind))
