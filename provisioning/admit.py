@@ -14,10 +14,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from provisioning import orders, rejected
-from provisioning.billing import Reason, RejectedError, applied, opens, read
+from provisioning.billing import Reason, RejectedError, applied, opens, read, reopened
 from provisioning.plans import PROVISION
 from spaces import audit
-from spaces.errors import ConflictError, LostRaceError, UnknownError
+from spaces.errors import (
+    ConflictError,
+    ErrorKind,
+    KpaxError,
+    LostRaceError,
+    ThrottledError,
+    UnknownError,
+)
 from spaces.idempotency import digest
 from spaces.messages import encode
 from spaces.ports import Insert, Message, Replace
@@ -37,24 +44,40 @@ QUEUE = "billing-events"
 SUBSCRIPTIONS = "subscriptions"
 ROW = "state"
 FIRST_SEEN = "kpax-first-seen"
+ORIGINAL_ID = "kpax-message-id"
+ATTEMPT = "kpax-attempt"
 LATER_S = 5
+LONGEST_S = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """A message as it came off the queue; `first_seen` is when its first copy was enqueued."""
+    """A message as it came off the queue; `first_seen` is when its first copy was enqueued.
+
+    `attempt` counts the copies of it that met trouble of the moment.
+    """
 
     body: bytes
     message_id: str | None
     sequence_number: int
     first_seen: datetime
+    attempt: int = 0
 
 
 async def admit(ports: Ports, config: Settings, incoming: Incoming) -> None:
-    """Apply an event, or keep it as rejected; returns when the message may be completed."""
+    """Apply an event, or keep it as rejected; returns when the message may be completed.
+
+    Trouble of the moment puts a copy on the queue for later: given back, a message comes again at
+    once, and five bad answers in a second would put a paid order among the dead letters.
+    """
     try:
         accepted = read(incoming.body)
-        await _apply(ports, config, accepted, incoming)
+        try:
+            await _apply(ports, config, accepted, incoming)
+        except KpaxError as error:
+            if error.kind is ErrorKind.INVALID:
+                raise
+            await _try_later(ports, accepted, incoming, error)
     except RejectedError as error:
         log.warning("event.rejected", extra={"reason": error.reason})
         await rejected.keep(
@@ -69,6 +92,22 @@ async def admit(ports: Ports, config: Settings, incoming: Incoming) -> None:
 
 
 async def _apply(
+    ports: Ports, config: Settings, accepted: Accepted, incoming: Incoming
+) -> None:
+    """Apply an event; other events of the same subscription at the same moment make it look again."""
+    for _ in range(RACES):
+        try:
+            await _apply_once(ports, config, accepted, incoming)
+        except (LostRaceError, ConflictError):
+            continue
+        return
+    raise UnknownError(
+        "the subscription changes faster than the event can be applied",
+        where=f"order {accepted.event.data.order_id}",
+    )
+
+
+async def _apply_once(
     ports: Ports, config: Settings, accepted: Accepted, incoming: Incoming
 ) -> None:
     row = await ports.tables.get(SUBSCRIPTIONS, digest(accepted.event.subject), ROW)
@@ -150,7 +189,7 @@ async def _settle_late(
 async def _remember(
     ports: Ports, accepted: Accepted, row: Stored | None, order_id: str | None
 ) -> None:
-    """Keep the newest state of the subscription; raises `LostRaceError` for a redelivery."""
+    """Keep the newest state of the subscription; a row that changed meanwhile refuses it."""
     values: dict[str, Scalar] = {
         "sequence": accepted.state.sequence,
         "event": _cause_id(accepted),
@@ -198,7 +237,7 @@ async def _commit(ports: Ports, registry: Registry, loaded: Loaded, accepted: Ac
             actor="billing",
             source=event.source,
             cause_id=event.id,
-            change=lambda space: applied(space, accepted),
+            change=lambda space: applied(reopened(space), accepted),
         )
         await begin(ports, loaded, PROVISION, cause)
         return
@@ -235,21 +274,42 @@ async def _later_or_never(
             f"there is no order {order_id[:100]} after {config.unknown_order_s:.0f} s",
         )
     due = now + timedelta(seconds=min(LATER_S, config.unknown_order_s / 4))
-    name = digest(accepted.event.source, accepted.event.id, incoming.message_id or "")
-    await ports.bus.send(
-        [
-            Message(
-                queue=QUEUE,
-                message_id=f"later:{name}:{int(due.timestamp())}",
-                body=incoming.body.decode(),
-                due_at=due,
-                properties={
-                    FIRST_SEEN: incoming.first_seen.isoformat(),
-                    "kpax-message-id": incoming.message_id or "",
-                },
-            )
-        ]
+    name = f"later:{_digest(accepted, incoming)}:{int(due.timestamp())}"
+    await ports.bus.send([_copy(incoming, name, due, attempt=incoming.attempt)])
+
+
+async def _try_later(
+    ports: Ports, accepted: Accepted, incoming: Incoming, error: KpaxError
+) -> None:
+    """Put a copy of the event on the queue, due after a growing pause; it is never given up."""
+    attempt = incoming.attempt + 1
+    pause_s = min(LATER_S * 2.0 ** min(attempt - 1, 6), LONGEST_S)
+    if isinstance(error, ThrottledError):
+        pause_s = max(pause_s, error.retry_after_s)
+    due = ports.clock.now() + timedelta(seconds=pause_s)
+    name = f"again:{_digest(accepted, incoming)}:{attempt}"
+    log.warning(
+        "event.put_off", extra={"reason": str(error), "attempt": attempt, "pause_s": pause_s}
     )
+    await ports.bus.send([_copy(incoming, name, due, attempt=attempt)])
+
+
+def _copy(incoming: Incoming, name: str, due: datetime, *, attempt: int) -> Message:
+    return Message(
+        queue=QUEUE,
+        message_id=name,
+        body=incoming.body.decode(),
+        due_at=due,
+        properties={
+            FIRST_SEEN: incoming.first_seen.isoformat(),
+            ORIGINAL_ID: incoming.message_id or "",
+            ATTEMPT: str(attempt),
+        },
+    )
+
+
+def _digest(accepted: Accepted, incoming: Incoming) -> str:
+    return digest(accepted.event.source, accepted.event.id, incoming.message_id or "")
 
 
 def _cause_id(accepted: Accepted) -> str:

@@ -149,9 +149,13 @@ def desired_from(event_type: str, state: BillingState, space: Space) -> str:
 
 
 def applied(space: Space, accepted: Accepted) -> Space:
-    """The space with this billing state and what it desires; the tier follows before it opens."""
+    """The space with this billing state and what it desires; the tier follows before it opens.
+
+    A running operation builds what it began with: a new tier under it would wait for machines that
+    nobody ordered.
+    """
     event, state = accepted.event, accepted.state
-    opening = space.status is Status.REQUESTED
+    opening = space.status is Status.REQUESTED and space.op is None
     return replace(
         space,
         billing=state,
@@ -159,6 +163,16 @@ def applied(space: Space, accepted: Accepted) -> Space:
         desired=desired_from(event.type, state, space),
         tier=Tier(state.plan) if opening else space.tier,
     )
+
+
+def reopened(space: Space) -> Space:
+    """A requested space before it is opened: after an earlier attempt, as its next incarnation.
+
+    The names of what was deleted stay taken for a while (a vault's until it is purged).
+    """
+    if space.op_seq == 0:
+        return space
+    return replace(space, incarnation=space.incarnation + 1, resources=None)
 
 
 def opens(space: Space, accepted: Accepted) -> bool:

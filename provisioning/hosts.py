@@ -39,16 +39,18 @@ async def reserve(ports: Ports, *, name: str, space_id: str, lapse_s: float) -> 
         try:
             await ports.tables.commit(HOSTS, name, [Replace(ROW, values, row.etag)])
         except LostRaceError as error:
-            raise _taken(name) from error
+            if await owner(ports, name) != space_id:  # else it met its own first copy
+                raise _taken(name) from error
 
 
 async def confirm(ports: Ports, *, name: str, space_id: str) -> bool:
-    """Keep the name for good; False when it is another's by now. Repeatable."""
+    """Keep the name for good; False when it is not this space's any more. Repeatable.
+
+    A name that was given back is not taken again: a late copy of this call, after the operation
+    was undone, would keep it from everybody.
+    """
     row = await ports.tables.get(HOSTS, name, ROW)
-    if row is None:
-        await reserve(ports, name=name, space_id=space_id, lapse_s=0)
-        return await confirm(ports, name=name, space_id=space_id)
-    if row.values["space_id"] != space_id:
+    if row is None or row.values["space_id"] != space_id:
         return False
     if row.values["confirmed"]:
         return True

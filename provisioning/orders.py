@@ -69,12 +69,7 @@ async def place(
     """
     check_name(order.name)
     now = ports.clock.now()
-    decision = signed.verify(
-        order.token,
-        request=order.route,
-        keys=signed.SigningKey.from_setting(config.decision_key).public,
-        now=now,
-    )
+    decision = await _verified(ports, config, order, space_id=ids_of(caller, key)[1], now=now)
     space = _space(config, order, decision, caller=caller, key=key, now=now)
     await _refuse_spent(ports, decision, space)
     await hosts.reserve(
@@ -180,6 +175,28 @@ def _space(
         ),
         release=config.release,
     )
+
+
+async def _verified(
+    ports: Ports, config: Settings, order: OrderRequest, *, space_id: str, now: datetime
+) -> Decision:
+    """The decision that the token proves, today or on the day its own space was requested.
+
+    A request that died half-way may be sent again after the token's time. Had it come as far as the
+    space, it is finished by the token that was good then; had it not, the name goes back.
+    """
+    keys = signed.SigningKey.from_setting(config.decision_key).public
+    try:
+        return signed.verify(order.token, request=order.route, keys=keys, now=now)
+    except RefusedError as error:
+        if error.members.get("reason") != "expired":
+            raise
+        own = await Registry(ports.tables).load(space_id)
+        if own is None:
+            await hosts.free(ports, name=order.name, space_id=space_id)
+            raise
+        then = own.space.created_at
+        return signed.verify(order.token, request=order.route, keys=keys, now=then)
 
 
 async def _refuse_spent(ports: Ports, decision: Decision, space: Space) -> None:

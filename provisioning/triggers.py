@@ -9,7 +9,7 @@ import azure.functions as func
 import msgspec
 
 from provisioning import orders
-from provisioning.admit import FIRST_SEEN, Incoming, admit
+from provisioning.admit import ATTEMPT, FIRST_SEEN, ORIGINAL_ID, Incoming, admit
 from provisioning.plans import PLANS
 from spaces.http import Reply, Request, endpoint
 from spaces.messages import Poke
@@ -28,12 +28,15 @@ blueprint = func.Blueprint()
 async def on_billing_event(message: func.ServiceBusMessage) -> None:
     """A billing event: desired state, and the start of an operation where there is none."""
     properties = cast("dict[str, object]", message.application_properties or {})
-    original = properties.get("kpax-message-id")
+    # A copy that was put off tells whose it is; one of a message without id tells that too.
+    original = properties.get(ORIGINAL_ID, message.message_id)
+    attempt = str(properties.get(ATTEMPT, ""))
     incoming = Incoming(
         body=message.get_body(),
-        message_id=str(original) if original else message.message_id,
+        message_id=str(original) if original else None,
         sequence_number=message.sequence_number or 0,
         first_seen=first_seen(properties.get(FIRST_SEEN), _enqueued(message)),
+        attempt=int(attempt) if attempt.isascii() and attempt.isdigit() else 0,
     )
     await admit(ports(), settings(), incoming)
 

@@ -73,10 +73,21 @@ async def once(
     try:
         stored = await answer()
     except KpaxError:
-        await ports.tables.commit(IDEMPOTENCY, partition, [Delete(ROW)])
+        await _forget(ports, partition, running)
         raise
     await _complete(ports, partition, running, stored)
     return stored
+
+
+async def _forget(ports: Ports, partition: str, running: Mapping[str, Scalar]) -> None:
+    """Let the next request begin anew, unless another has taken this one over meanwhile."""
+    row = await ports.tables.get(IDEMPOTENCY, partition, ROW)
+    if row is None or row.values["state"] != "running" or row.values["at"] != running["at"]:
+        return
+    try:
+        await ports.tables.commit(IDEMPOTENCY, partition, [Delete(ROW, row.etag)])
+    except LostRaceError:
+        return
 
 
 def _earlier(row: Row, body_hash: str) -> Stored | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from spaces import names
 from spaces.configuration import APP_ROLE, admin_server, application_settings, role_password
-from spaces.saga.outcomes import Done, Outcome
+from spaces.errors import DeniedError, NotFoundError
+from spaces.saga.outcomes import Done, Outcome, Retry
 from spaces.settings import settings
 
 if TYPE_CHECKING:
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 
 
 async def act(ports: Ports, work: Work) -> Outcome:
-    """Done when database, container and settings are there; repeatable from any line."""
+    """Done when database, container and settings are there; repeatable from any line.
+
+    Rights and names of what was made a moment ago take minutes to be known everywhere: for as long
+    as the budget lasts, "denied" and "not found" mean "not yet".
+    """
+    try:
+        return await _make(ports, work)
+    except (DeniedError, NotFoundError) as error:
+        return Retry(kind=error.kind, reason=str(error))
+
+
+async def _make(ports: Ports, work: Work) -> Outcome:
     space, config = work.space, settings()
     resources = space.resources
     if resources is None:

@@ -41,7 +41,15 @@ PASSING = frozenset(
 
 
 async def act(ports: Ports, work: Work) -> Outcome:
-    """Wait while the stack is made, Done with its outputs, Retry or Failed by its error code."""
+    """Wait while the stack is made, Done with its outputs, Retry or Failed by its error code.
+
+    Before it, the stacks of earlier attempts to open the space go away: they hold its host name,
+    and cost.
+    """
+    for earlier in _incarnations(work.space)[1:]:
+        removing = await _remove(ports, earlier)
+        if removing is not None:
+            return removing
     stack = await ports.arm.get_stack(names.stack(work.space))
     match stack.state:
         case StackState.ABSENT:
@@ -59,19 +67,31 @@ async def act(ports: Ports, work: Work) -> Outcome:
 
 
 async def undo(ports: Ports, work: Work) -> Outcome:
-    """Delete the stack and all it made; Done only when a GET shows its absence."""
-    name = names.stack(work.space)
+    """Delete the stacks and all they made; Done only when a GET shows their absence."""
+    for name in _incarnations(work.space):
+        removing = await _remove(ports, name)
+        if removing is not None:
+            return removing
+    return Done(detail="nothing is left", change=lambda space: replace(space, resources=None))
+
+
+def _incarnations(space: Space) -> list[str]:
+    """The names of the space's stacks, this incarnation's first."""
+    numbers = range(space.incarnation, 0, -1)
+    return [names.stack(replace(space, incarnation=number)) for number in numbers]
+
+
+async def _remove(ports: Ports, name: str) -> Wait | None:
+    """Start or watch the deletion of a stack; None once it is absent."""
     stack = await ports.arm.get_stack(name)
     match stack.state:
         case StackState.ABSENT:
-            return Done(
-                detail="nothing is left", change=lambda space: replace(space, resources=None)
-            )
+            return None
         case StackState.RUNNING:
-            return Wait(delay_s=stack.retry_after_s or 0, detail="deleting")
+            return Wait(delay_s=stack.retry_after_s or 0, detail=f"deleting {name}")
         case StackState.SUCCEEDED | StackState.FAILED:
             deleting = await ports.arm.delete_stack(name)
-            return Wait(delay_s=deleting.retry_after_s or 0, detail="deleting")
+            return Wait(delay_s=deleting.retry_after_s or 0, detail=f"deleting {name}")
 
 
 async def _put(ports: Ports, space: Space) -> Outcome:

@@ -19,8 +19,8 @@ async def act(ports: Ports, work: Work) -> Outcome:
         return Done(detail=space.name)
     return Failed(
         reason=(
-            f"the name {space.name} lapsed unpaid and belongs to another space now"
-            f" (space {space.space_id} · step reserve); order again under another name"
+            f"the name {space.name} lapsed unpaid or was given back, and is not this space's"
+            f" any more (space {space.space_id} · step reserve); order again"
         )
     )
 

@@ -14,7 +14,7 @@ import msgspec
 
 from geo_router import router, signed, tables
 from provisioning import orders
-from provisioning.admit import FIRST_SEEN, Incoming, admit
+from provisioning.admit import ATTEMPT, FIRST_SEEN, Incoming, admit
 from provisioning.plans import PLANS
 from spaces import names
 from spaces.messages import Poke
@@ -188,6 +188,7 @@ class World:
             first_seen=type(self.clock.now()).fromisoformat(first_seen)
             if first_seen
             else item.enqueued_at,
+            attempt=int(item.message.properties.get(ATTEMPT, "0")),
         )
         await admit(self.ports, self.settings, incoming)
 
