@@ -106,6 +106,9 @@ def route(
     explain: Annotated[
         bool, typer.Option("--explain", help="The whole explanation as text.")
     ] = False,
+    as_html: Annotated[
+        bool, typer.Option("--html", help="The whole explanation as a page of its own.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask where a customer's space may live, and why.
@@ -146,7 +149,11 @@ def route(
             answer = _in_place(asked, arguments) if arguments else _ask(asked)
         except InvalidError as error:
             answer = unreadable(error)
-    if as_json or not _is_bad(answer):
+    if as_html and not as_json:
+        from geo_router import dress_html  # noqa: PLC0415 - one answer in text needs none of it
+
+        emit(answer, as_json=False, text=dress_html.page(answer))
+    elif as_json or not _is_bad(answer):
         emit(answer, as_json=as_json, text=dress.text(answer, whole=explain))
     else:
         say(dress.text(answer))
