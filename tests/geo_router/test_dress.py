@@ -6,9 +6,9 @@ import json
 import random
 from html.parser import HTMLParser
 from itertools import product
+from typing import TYPE_CHECKING
 
 import msgspec
-import pytest
 from typer.testing import CliRunner
 
 from geo_router import dress, dress_html, tables, wire
@@ -16,6 +16,9 @@ from geo_router.cli import route_app
 from spaces import client
 from tests.geo_router.builders import ask
 from tests.geo_router.test_cases import a_random_request
+
+if TYPE_CHECKING:
+    import pytest
 
 RULES = tables.load()
 VOID = {"meta", "br", "link"}
