@@ -14,10 +14,12 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from local.app_files import Edits
 from local.errors import Code, StackError
 from local.home import PROJECT, Home
 from local.stack import PARTS, environment
@@ -44,19 +46,36 @@ def up(
     demo: Annotated[
         bool, typer.Option("--demo", help="Play the demo journey once everything is healthy.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Restart the Functions host when a file of the app changes."
+        ),
+    ] = False,
 ) -> None:
     """Start the local stack, or what is missing of it.
 
     Stays and watches until Ctrl-C, which stops every process and keeps the data.
 
     Example: kpax up --detach
+
+    With --watch, for those who develop: a saved file is served a few seconds later. What runs is
+    finished first; an app that does not load is named with its error, and the next save heals it.
     """
     with _failing():
+        if watch and detach:
+            raise StackError(
+                "--watch stays, and --detach does not.",
+                remedy="Leave one of them out.",
+                code=Code.BAD_INPUT,
+            )
         home = Home.open()
         lines = Lines()
         wish = _Wish()
         if not detach:
-            raise typer.Exit(_stay(home, lines, wish, demo=demo))
+            app = Path(os.environ.get("KPAX_APP_DIR") or PROJECT)
+            edits = Edits(app) if watch else None
+            raise typer.Exit(_stay(home, lines, wish, demo=demo, edits=edits))
         _bring_up(home, lines)
         wish.interrupts = False
         raise typer.Exit(_play(home, wish.asked) if demo else 0)
@@ -184,7 +203,7 @@ def _bring_up(home: Home, lines: Lines) -> None:
     _say(f"  front door  {environment(home)['front_door']}")
 
 
-def _stay(home: Home, lines: Lines, wish: _Wish, *, demo: bool) -> int:
+def _stay(home: Home, lines: Lines, wish: _Wish, *, demo: bool, edits: Edits | None) -> int:
     """Bring up, watch, and take down when asked by Ctrl-C, SIGTERM or a closed terminal."""
     from local.supervisor import take_down  # noqa: PLC0415 — lazy, see the module's docstring
 
@@ -195,7 +214,7 @@ def _stay(home: Home, lines: Lines, wish: _Wish, *, demo: bool) -> int:
         code = _play(home, wish.asked) if demo else 0
         if not wish.asked.is_set():
             _say("Ctrl-C stops everything and keeps the data.")
-        if _watch(home, wish.asked):
+        if _watch(home, wish.asked, lines, edits):
             _say("Stopped by another command.")
             return code
     except KeyboardInterrupt:
@@ -209,21 +228,37 @@ def _stay(home: Home, lines: Lines, wish: _Wish, *, demo: bool) -> int:
     return code
 
 
-def _watch(home: Home, asked: threading.Event) -> bool:
-    """Name each part that ends. True when all were stopped from elsewhere."""
+def _watch(home: Home, asked: threading.Event, lines: Lines, edits: Edits | None) -> bool:
+    """Name each part that ends, follow edits. True when all were stopped from elsewhere."""
     from local.supervisor import crash_report, crashed  # noqa: PLC0415 — lazy, as above
     from local.supervisor_state import recorded  # noqa: PLC0415 — lazy, as above
 
     told: set[object] = set()
-    while not asked.wait(0.5):
+    while not asked.wait(0.5 if edits is None else 0.2):
         if not any(recorded(home, part) for part in PARTS):
             return True
+        if edits is not None and (changed := edits.seen()):
+            _follow(home, lines, changed)
+            told |= {recorded(home, part) for part in crashed(home)}
         for part in crashed(home):
             identity = recorded(home, part)
             if identity not in told:
                 told.add(identity)
                 _say(f"! {crash_report(home, part)}")
     return False
+
+
+def _follow(home: Home, lines: Lines, changed: list[str]) -> None:
+    """Restart the Functions host on the changed files of its app."""
+    from local.supervisor import restart  # noqa: PLC0415 — lazy, as above
+
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    _say(f"{changed[0]}{more} changed, the Functions host starts anew.")
+    try:
+        restart(home, "functions_host", lines)
+    except StackError as error:
+        lines.clear()
+        _say(f"! {error}\nThe next save tries again.")
 
 
 def _play(home: Home, asked: threading.Event) -> int:

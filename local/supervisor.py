@@ -76,6 +76,25 @@ async def bring_up(home: Home, progress: Progress) -> None:
             raise
 
 
+def restart(home: Home, name: str, progress: Progress) -> None:
+    """Stop one part as gently as it wants, and start it anew; one that is down is started.
+
+    Raises:
+        StackError: it did not start, with its last log lines; it stays recorded as crashed.
+    """
+    one = next(part for part in PARTS if part.name == name)
+    with _alone(home, progress):
+        began = time.monotonic()
+        identity = running(home, one)
+        if identity is not None:
+            progress.waiting([f"{name} ends what it does"])
+            processes.end(identity, grace_s=one.grace_s)
+        _end_leftovers(home, [one])
+        started = {name: _start(home, one)}
+        record(home, one, started[name])
+        asyncio.run(_until_healthy(home, [one], started, progress, began=began))
+
+
 def take_down(home: Home, progress: Progress) -> bool:
     """Stop everything of this home, databases and space processes included; data stays.
 
@@ -119,8 +138,19 @@ async def _start_all(
     for one in missing:
         started[one.name] = _start(home, one)
         record(home, one, started[one.name])
+    await _until_healthy(home, PARTS, started, progress, began=began)
+
+
+async def _until_healthy(
+    home: Home,
+    parts: Sequence[Part],
+    started: dict[str, Identity],
+    progress: Progress,
+    *,
+    began: float,
+) -> None:
     deadline = began + float(os.environ.get("KPAX_UP_TIMEOUT_S", "120"))
-    waiting = list(PARTS)
+    waiting = list(parts)
     while waiting:
         progress.waiting([one.name for one in waiting])
         answers = await asyncio.gather(*(healthy(home, one) for one in waiting))

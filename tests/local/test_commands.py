@@ -57,7 +57,14 @@ def test_every_command_is_there_and_its_help_shows_an_example(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["bogus"], ["up", "--bogus"], ["local", "bogus"], ["status", "extra"]]
+    "arguments",
+    [
+        ["bogus"],
+        ["up", "--bogus"],
+        ["up", "--watch", "--detach"],
+        ["local", "bogus"],
+        ["status", "extra"],
+    ],
 )
 def test_an_unknown_command_or_option_is_bad_input(
     tmp_path: Path, arguments: list[str]

@@ -157,6 +157,29 @@ def test_a_failed_start_leaves_alone_what_ran_before(stand: Stand) -> None:
     assert stand.pids() == {**before, "three": None}
 
 
+def test_a_restart_replaces_one_part_and_leaves_the_others(stand: Stand) -> None:
+    stand.up()
+    before = stand.pids()
+    told = Told()
+    supervisor.restart(stand.home, "two", told)
+    after = stand.pids()
+    assert after["two"] not in (None, before["two"])
+    assert {name for name in NAMES if after[name] == before[name]} == {"one", "three"}
+    assert "✓ two" in told.text
+
+
+def test_a_restart_that_fails_is_a_crash_and_the_next_one_heals_it(stand: Stand) -> None:
+    stand.up()
+    stand.programs["two"] = FAILS
+    with pytest.raises(StackError, match=r"two did not start(.|\n)*the disk ate my settings"):
+        supervisor.restart(stand.home, "two", Told())
+    assert supervisor.crashed(stand.home) == [stand.part("two")]
+    stand.programs["two"] = SERVES
+    supervisor.restart(stand.home, "two", Told())
+    assert supervisor.crashed(stand.home) == []
+    assert stand.pids()["two"]
+
+
 def test_a_part_that_never_answers_is_named(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
