@@ -53,7 +53,7 @@ def error_answer(error: ArmError) -> web.Response:
         headers["WWW-Authenticate"] = (
             'Bearer authorization_uri="https://login.microsoftonline.com/"'
         )
-    return json_answer(error.body(), status=error.status, headers=headers)
+    return json_answer(error.body(), status=error.status, headers=headers | error.headers)
 
 
 def async_headers(request: web.Request, operation: Operation) -> dict[str, str]:

@@ -25,6 +25,7 @@ from local.resource_manager.graph import BODY, Graph, Node, build, is_outer
 from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, ResourceId
 from local.resource_manager.operations import deployment_failed, now
 from local.resource_manager.parameters import shown
+from local.resource_manager.providers.versions import check_version
 from local.resource_manager.resources import check_group
 from local.resource_manager.scope import Place
 from local.resource_manager.steps import Steps, facts, template_hash
@@ -146,6 +147,7 @@ class Deployments:
             if node.existing:
                 continue
             body = _known_body(node)
+            _check_version(node, body)
             if node.is_deployment:
                 self._check_nested(node, body, depth)
             elif node.id.type == GROUP_TYPE:
@@ -154,14 +156,16 @@ class Deployments:
                 self._resources.check(node.id, body)
 
     def _check_nested(self, node: Node, body: dict[str, Any], depth: int) -> None:
-        properties = body.get("properties") or {}
+        properties = body.get("properties")
+        if not isinstance(properties, dict) or not isinstance(node.raw["properties"], dict):
+            raise TemplateError(f"The nested deployment '{node.id.name}' has no properties")
         place = self.place(node.id, body.get("location") or node.scope.place.location)
         check_properties(properties, place, nested=True)
         raw = node.raw["properties"]["template"]
         outer = node.scope if is_outer(node.raw) else None
         given = {
             name: entry if is_known(entry) else {"value": UNKNOWN}
-            for name, entry in (properties.get("parameters") or {}).items()
+            for name, entry in _object(properties.get("parameters"), node).items()
         }
         self._check(read(raw, given, place, outer=outer), depth + 1)
 
@@ -324,6 +328,25 @@ def check_properties(properties: Any, place: Place, *, nested: bool = False) -> 
         raise ArmError(
             "LocationRequired", "The location property is required for this deployment."
         )
+
+
+def _object(value: Any, node: Node) -> dict[str, Any]:  # noqa: ANN401 — as it came
+    if not isinstance(value, dict | None):
+        raise TemplateError(f"The parameters of '{node.id.full_name}' must be an object")
+    return value or {}
+
+
+def _check_version(node: Node, body: dict[str, Any]) -> None:
+    place = body.get("location")
+    try:
+        check_version(node.id.type, node.api_version, place if isinstance(place, str) else None)
+    except ArmError as error:
+        if error.code != "InvalidApiVersionParameter":
+            raise
+        raise TemplateError(
+            f"The template resource '{node.id.full_name}' is invalid. 'ApiVersion' property is "
+            f"invalid: {error.message}"
+        ) from error
 
 
 def _known_body(node: Node) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class ArmError(Exception):
         self.status = status
         self.target = target
         self.details = details
+        self.headers: dict[str, str] = {}
 
     def inner(self) -> dict[str, Any]:
         """The error without its envelope, as it stands in `details` and in operations."""

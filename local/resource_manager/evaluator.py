@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from local.resource_manager.budget import spend
 from local.resource_manager.errors import TemplateError
 from local.resource_manager.expressions import (
+    MAX_DEPTH,
     Call,
     Index,
     Literal,
@@ -22,6 +24,7 @@ from local.resource_manager.expressions import (
 from local.resource_manager.functions import Style, known
 from local.resource_manager.functions.places import list_call
 from local.resource_manager.values import (
+    MAX_TEXT,
     UNKNOWN,
     NeedsRuntimeError,
     find_name,
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
     from local.resource_manager.functions import Function
     from local.resource_manager.scope import Scope
 
-MAX_TEXT = 131_072  # the documented limit of a string parameter
 MAX_ITEMS = 100_000
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+# What these give was paid for when it was made.
+_GIVEN = ("parameters", "variables", "lambdavariables", "reference")
 _MAX_LOOP = 800  # the documented limit of resources and copies
 
 
@@ -47,6 +52,7 @@ def evaluate(node: Node, scope: Scope) -> Any:  # noqa: ANN401 — template valu
         TemplateError: it has none.
         NeedsRuntimeError: it will have one while deploying.
     """
+    spend()
     match node:
         case Literal(value=value):
             return value
@@ -63,11 +69,15 @@ def evaluate(node: Node, scope: Scope) -> Any:  # noqa: ANN401 — template valu
 
 def resolve(value: Any, scope: Scope) -> Any:  # noqa: ANN401 — see above
     """A JSON value with every expression and copy loop in it evaluated."""
+    spend()
     match value:
         case str():
-            if is_expression(value):
-                return evaluate(parse(value), scope)
-            return unescape(value)
+            if not is_expression(value):
+                return unescape(value)
+            found = evaluate(parse(value), scope)
+            if isinstance(found, str | list | dict):
+                spend(4 * _weight(found))  # it will be written, once more each time
+            return found
         case list():
             return [resolve(item, scope) for item in value]
         case dict():
@@ -123,6 +133,7 @@ def check(value: Any, scope: Scope) -> None:  # noqa: ANN401 — see above
         TemplateError: the first thing found.
     """
     for text in expressions_in(value):
+        spend(len(text) // 8)
         for node in walk(parse(text)):
             if isinstance(node, Call):
                 _check_call(node, scope)
@@ -138,6 +149,7 @@ def copies(loop: dict[str, Any], scope: Scope) -> Iterator[Scope]:
             f"The copy loop '{name}' runs {count} times; {_MAX_LOOP} is the most"
         )
     for index in range(count):
+        spend(10)
         yield scope.with_loop(name, index)
 
 
@@ -146,7 +158,8 @@ def _resolved_object(value: dict[str, Any], scope: Scope) -> dict[str, Any]:
     for key, item in value.items():
         if key == "copy" and isinstance(item, list):
             for loop in item:
-                if not isinstance(loop, dict) or "input" not in loop:
+                whole = isinstance(loop, dict) and "input" in loop
+                if not whole or not isinstance(loop.get("name"), str):
                     raise TemplateError("A property copy loop needs name, count and input")
                 made[loop["name"]] = [
                     resolve(loop["input"], turn) for turn in copies(loop, scope)
@@ -168,8 +181,9 @@ def _call(node: Call, scope: Scope) -> Any:  # noqa: ANN401 — see above
         return _call_user(node, scope)
     function = _function(node, scope)
     if function.style is Style.LAZY:
-        return function.call(scope, evaluate, *node.arguments)
+        return _bounded(function.call(scope, evaluate, *node.arguments), node.name)
     arguments = [evaluate(argument, scope) for argument in node.arguments]
+    spend(sum(len(one) for one in arguments if isinstance(one, list | dict)) // 4)
     try:
         if function.name == "list*":
             return list_call(scope, node.name, arguments)
@@ -285,7 +299,36 @@ def _index(target: Any, index: Any, *, safe: bool) -> Any:  # noqa: ANN401 — s
 
 
 def _bounded(value: Any, name: str) -> Any:  # noqa: ANN401 — see above
+    """The value, when it is not too large; building it is paid for."""
     limit = MAX_TEXT if isinstance(value, str) else MAX_ITEMS
     if isinstance(value, str | list | dict) and len(value) > limit:
         raise TemplateError(f"'{name}' gives more than {limit} characters or items")
+    if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
+        raise TemplateError(f"'{name}' gives a number beyond 64 bits")
+    if name.lower() not in _GIVEN:
+        spend(_weight(value))
     return value
+
+
+def _weight(value: Any) -> int:  # noqa: ANN401 — see above
+    """How much there is in it, counted as it would be written: what is shared counts again."""
+    total = 0
+    ahead: list[tuple[int, Any]] = [(0, value)]
+    while ahead and total <= MAX_ITEMS:
+        depth, here = ahead.pop()
+        if depth > MAX_DEPTH:
+            raise TemplateError(
+                f"A value of the template is nested deeper than {MAX_DEPTH} levels"
+            )
+        match here:
+            case str():
+                total += len(here) // 64
+            case list() | dict():
+                total += len(here)
+                items = here.values() if isinstance(here, dict) else here
+                ahead += [(depth + 1, i) for i in items if isinstance(i, str | list | dict)]
+            case _:
+                pass
+    if total > MAX_ITEMS:
+        raise TemplateError(f"A value of the template has more than {MAX_ITEMS} items")
+    return total

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from local.resource_manager.budget import spend
 from local.resource_manager.errors import ArmError, TemplateError
 from local.resource_manager.evaluator import check, copies, evaluate, expressions_in, resolve
 from local.resource_manager.expressions import Call, parse, walk
@@ -137,8 +138,11 @@ def own_text(node_raw: Mapping[str, Any]) -> Any:  # noqa: ANN401 — template v
 
 def is_outer(raw: Mapping[str, Any]) -> bool:
     """Whether a nested template is evaluated in the scope around it, the default of the service."""
-    options = (raw.get("properties") or {}).get("expressionEvaluationOptions") or {}
-    return str(options.get("scope", "outer")).lower() != "inner"
+    properties = raw.get("properties")
+    options = (
+        properties.get("expressionEvaluationOptions") if isinstance(properties, dict) else 0
+    )
+    return not isinstance(options, dict) or str(options.get("scope")).lower() != "inner"
 
 
 def _without_template(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,7 +177,9 @@ def _add(
         keys += _add_one(builder, raw, turn, symbol=symbol, parent=None)
     builder.loops[str(loop["name"]).lower()] = keys
     if str(loop.get("mode", "parallel")).lower() == "serial":
-        size = int(loop.get("batchSize", 1))
+        size = loop.get("batchSize", 1)
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise TemplateError("The batchSize of a copy loop is a number of at least 1")
         for at, key in enumerate(keys):
             start = at // size * size
             builder.serial[key] = keys[max(0, start - size) : start]
@@ -187,6 +193,7 @@ def _add_one(
     symbol: str | None,
     parent: Node | None,
 ) -> list[str]:
+    spend(50)
     at_once = scope.refusing("reference", "list*")
     node = _node(raw, scope, at_once, parent)
     wanted = resolve(raw.get("condition", True), at_once)
@@ -203,7 +210,10 @@ def _add_one(
     if not isinstance(waits, list):
         raise TemplateError(f"The dependsOn of '{node.id.full_name}' must be an array")
     builder.drafts[node.key] = _Draft(node, waits)
-    for child in raw.get("resources") or []:
+    children = raw.get("resources") or []
+    if not isinstance(children, list):
+        raise TemplateError(f"The resources of '{node.id.full_name}' must be an array")
+    for child in children:
         _add(builder, child, parent=node, outer=scope)
     return [node.key]
 
@@ -223,8 +233,8 @@ def _check_shape(raw: Any) -> None:  # noqa: ANN401 — as it came
 
 def _node(raw: Mapping[str, Any], scope: Scope, at_once: Scope, parent: Node | None) -> Node:
     kind, name = resolve(raw["type"], at_once), resolve(raw["name"], at_once)
-    if not isinstance(name, str) or not name:
-        raise TemplateError(f"The name of a resource of type '{kind}' must be a string")
+    if not isinstance(kind, str) or not isinstance(name, str) or not name:
+        raise TemplateError(f"Type and name of the resource '{name}' must be strings")
     if parent is not None and not kind.lower().startswith("microsoft."):
         kind, name = f"{parent.id.type}/{kind}", f"{parent.id.full_name}/{name}"
     try:

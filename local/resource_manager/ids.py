@@ -133,6 +133,18 @@ class Path:
     id: ResourceId
     rest: tuple[str, ...] = ()
 
+    @property
+    def type(self) -> str:
+        """The type whose API is called."""
+        if self.id.parts:
+            return self.id.type
+        first, *others = self.rest or ("",)
+        if not first:
+            return self.id.type
+        if first.lower() == "providers" and len(others) > 1:
+            return "/".join(others[:2])
+        return f"Microsoft.Resources/{first}"
+
 
 def parse(text: str) -> ResourceId:
     """The id that `text` spells.

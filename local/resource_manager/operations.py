@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from local.resource_manager.errors import ArmError
+from local.resource_manager.budget import budgeted
+from local.resource_manager.errors import ArmError, TemplateError
 from local.resource_manager.store import Operation
 
 if TYPE_CHECKING:
@@ -101,11 +102,15 @@ class Operations:
         result: dict[str, Any] | None = None
         status = "Succeeded"
         try:
-            result = await self._kinds[operation.kind](operation)
+            with budgeted():
+                result = await self._kinds[operation.kind](operation)
         except ArmError as refused:
             status, error = "Failed", refused.inner()
             if refused.code == "OperationCanceled":
                 status, error = "Canceled", None
+        except RecursionError:
+            too_deep = TemplateError("The template is nested too deeply")
+            status, error = "Failed", too_deep.inner()
         except Exception:  # the last resort: an operation must not run for ever
             log.exception("operation.broke %s %s", operation.kind, operation.target)
             status = "Failed"

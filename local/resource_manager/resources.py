@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import re
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -16,21 +17,22 @@ from typing import TYPE_CHECKING, Any
 from local.errors import StackError
 from local.resource_manager.errors import (
     ArmError,
-    TemplateError,
     group_being_deleted,
     group_not_found,
 )
 from local.resource_manager.ids import GROUP_TYPE, STACK_TYPE, ResourceId, parse
-from local.resource_manager.providers import PROVIDERS
+from local.resource_manager.providers import NAMESPACES, PROVIDERS
 from local.resource_manager.providers.base import (
-    REGIONS,
     Routing,
     check_location,
     normal_location,
+    unknown_type,
 )
 from local.resource_manager.providers.compute import SCALE_SET
 from local.resource_manager.providers.front_door import front_door_table
+from local.resource_manager.providers.versions import REGIONS
 from local.resource_manager.store import Record
+from local.resource_manager.tags import check_tags
 from local.resource_manager.values import UNKNOWN
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from local.resource_manager.providers import Provider
 
 log = logging.getLogger("local.resource_manager")
+_GROUP_NAME = re.compile(r"[-\w.()]{1,90}")
 
 
 class Resources:
@@ -57,27 +60,20 @@ class Resources:
         """
         found = PROVIDERS.get(target.type.lower())
         if found is None:
-            raise ArmError(
-                "InvalidResourceType",
-                f"The resource type '{target.type}' is not supported by the local Resource "
-                "Manager; SUPPORTED.md lists those that are.",
-                status=404,
-            )
+            raise unknown_type(target.type, NAMESPACES, status=404)
         return found
 
     def check(self, target: ResourceId, body: dict[str, Any]) -> None:
         """Refuse a resource before anything is made; UNKNOWN may stand in the body.
 
         Raises:
-            TemplateError: the type is not supported.
-            ArmError: location or body are wrong.
+            ArmError: type, location or body are wrong.
         """
         provider = PROVIDERS.get(target.type.lower())
         if provider is None:
-            raise TemplateError(
-                f"The resource type '{target.type}' of '{target.full_name}' is not supported"
-            )
+            raise unknown_type(target.type, NAMESPACES)
         check_location(provider, body.get("location"), target)
+        check_tags(body.get("tags"))
         provider.check(body, target)
 
     async def put(
@@ -180,6 +176,8 @@ class Resources:
                 status=409,
             )
         kept = {"location": place, "tags": body.get("tags") or {}, "properties": {}}
+        if body.get("managedBy") is not None:
+            kept["managedBy"] = body["managedBy"]
         owner = stack or (before.stack if before else None)
         made = Record(id=before.id if before else target, body=kept, stack=owner)
         return self.cloud.store.put(made), before is None
@@ -279,12 +277,19 @@ class Resources:
 
 
 def check_group(target: ResourceId, body: dict[str, Any]) -> None:
-    """Refuse a resource group without a place.
+    """Refuse a resource group without a place or with a wrong name.
 
     Raises:
         ArmError: as said.
     """
-    del target
+    name = target.name
+    if not _GROUP_NAME.fullmatch(name) or name.endswith("."):
+        raise ArmError(
+            "InvalidResourceGroup",
+            f"The provided resource group name '{name}' is invalid. It has at most 90 letters, "
+            "digits, '-', '.', '(', ')' or '_', and does not end with a period.",
+        )
+    check_tags(body.get("tags"))
     place = body.get("location")
     if place is None:
         raise ArmError("LocationRequired", "The location property is required for a group.")

@@ -52,11 +52,16 @@ _COLLECTIONS: dict[tuple[str, ...], Handler] = {
     ("resources",): generic.everything,
     ("resourcegroups",): groups.many,
     ("locations",): subscription.locations,
+    ("tagnames",): subscription.tag_names,
+    ("moveresources",): groups.move,
+    ("validatemoveresources",): groups.move,
+    ("exporttemplate",): groups.export_template,
     ("providers", "microsoft.resources", "deployments"): deployments.many,
     ("providers", "microsoft.resources", "deploymentstacks"): stacks.many,
     ("providers", "microsoft.resources", "deploymentstackswhatifresults"): stacks.what_ifs,
 }
 _NOT_HERE = {"whatif", "exporttemplate", "cancel"}
+_OF_NAMESPACES = {"register", "unregister", "resourcetypes", "providerpermissions"}
 
 
 def handler_of(service: Service, call: Call) -> Callable[[Call], Awaitable[web.StreamResponse]]:
@@ -91,7 +96,7 @@ def _find(call: Call) -> Handler:
     if rest[0] == "providers":
         return (
             generic.by_type
-            if len(rest) == 3 and rest[2] != "register"
+            if len(rest) == 3 and rest[2] not in _OF_NAMESPACES
             else subscription.providers
         )
     raise ArmError("InvalidRequestUri", f"'{call.request.path}' names nothing.", status=404)

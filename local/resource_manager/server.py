@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import json
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -18,10 +19,15 @@ from aiohttp import web
 from local.errors import StackError
 from local.resource_manager import local_calls
 from local.resource_manager.answers import error_answer, json_answer
+from local.resource_manager.budget import budgeted
 from local.resource_manager.call import Call
-from local.resource_manager.errors import ArmError, bad_request
+from local.resource_manager.errors import ArmError, TemplateError, bad_request
 from local.resource_manager.ids import parse_path
+from local.resource_manager.providers.versions import check_version
 from local.resource_manager.routing import handler_of
+from local.resource_manager.tenant import answer as tenant_answer
+from local.resource_manager.tenant import asked_version, is_tenants
+from local.resource_manager.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("local.resource_manager")
 _MAX_BODY = 4 * 1024 * 1024  # documented for templates
 _MAX_DEPTH = 100
+_DOUBLED = re.compile("/{2,}")
+# How clients ask for the operations of a group's deployment: as before there were namespaces.
+_OLD = re.compile("^(/subscriptions/[^/]+/resourcegroups/[^/]+)(/deployments/)", re.IGNORECASE)
 
 
 class Server:
@@ -44,6 +53,7 @@ class Server:
         self._site: web.TCPSite | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = contextlib.ExitStack()
+        self._throttle = Throttle.from_environment()
 
     async def start(self) -> None:
         """Recover what was running, then listen.
@@ -91,6 +101,8 @@ class Server:
             )
         except web.HTTPException:
             raise
+        except RecursionError:
+            return error_answer(TemplateError("The template is nested too deeply"))
         except Exception:
             log.exception("request.broke %s %s", request.method, request.path)
             return error_answer(
@@ -105,13 +117,11 @@ class Server:
             self._refuse_stranger(principal)
             return await local_calls.answer(self._service, request)
         fault = self._service.faults.request(request.method, request.path)
-        if fault is None:
-            return await self._answer(request, principal, None)
+        if fault is None or fault["kind"] == "operation":
+            return await self._answer(request, principal, fault)
         kind = fault["kind"]
         if kind == "answer":
             return _faulty(fault)
-        if kind == "operation":
-            return await self._answer(request, principal, fault)
         if kind == "refuse":
             await self._refuse_for(float(fault.get("for_s", 1)))
         elif kind == "lose":
@@ -121,7 +131,11 @@ class Server:
     async def _answer(
         self, request: web.Request, principal: str, end_as: dict[str, Any] | None
     ) -> web.StreamResponse:
-        path = parse_path(request.path)
+        if is_tenants(request.path):
+            return tenant_answer(self._service, request)
+        # Clients put an empty parent resource between two slashes; the service does not mind.
+        spelled = _DOUBLED.sub("/", request.path)
+        path = parse_path(_OLD.sub(r"\1/providers/Microsoft.Resources\2", spelled))
         call = Call(
             request=request,
             path=path,
@@ -136,12 +150,12 @@ class Server:
                 f"The subscription '{path.id.subscription}' could not be found.",
                 status=404,
             )
-        if not call.query.get("api-version"):
-            raise ArmError(
-                "MissingApiVersionParameter",
-                "The api-version query parameter (?api-version=) is required for all requests.",
-            )
-        return await handler_of(self._service, call)(call)
+        left = self._throttle.take(request.method, path.id.subscription, principal)
+        check_version(path.type, asked_version(call.query))
+        with budgeted():
+            answer = await handler_of(self._service, call)(call)
+        answer.headers.update(left)
+        return answer
 
     def _refuse_stranger(self, principal: str) -> None:
         """What stops or starts the stack's own processes is for the stack's own commands."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from local.resource_manager.budget import spend
 from local.resource_manager.errors import TemplateError
 from local.resource_manager.evaluator import check, copies, resolve
 from local.resource_manager.parameters import (
@@ -103,6 +104,7 @@ def read(body: Any, given: Any, place: Place, *, outer: Scope | None = None) -> 
     Raises:
         TemplateError: it is wrong.
     """
+    spend(100)
     body = _checked(body, place)
     if outer is not None:
         scope = replace(outer, into=place.id)
@@ -144,6 +146,7 @@ def _checked(body: Any, place: Place) -> dict[str, Any]:  # noqa: ANN401 — as 
     for required in ("$schema", "contentVersion", "resources"):
         if required not in body:
             raise TemplateError(f"Required property '{required}' not found in the template")
+    _object(body, "outputs")
     if not isinstance(body["resources"], list | dict):
         raise TemplateError("The template's 'resources' must be an array or an object")
     schema = str(body["$schema"]).rstrip("#").rpartition("/")[2].lower()
@@ -221,12 +224,22 @@ def _user_functions(namespaces: Any) -> dict[str, Any]:  # noqa: ANN401 — as i
     if not isinstance(namespaces, list):
         raise TemplateError("The template's 'functions' must be an array of namespaces")
     for one in namespaces:
+        if not isinstance(one, dict):
+            raise TemplateError("A namespace of functions must be an object")
         space, members = one.get("namespace"), one.get("members")
         if not isinstance(space, str) or not isinstance(members, dict):
             raise TemplateError("A namespace of functions needs a name and members")
         for name, function in members.items():
-            if not isinstance(function, dict) or "value" not in function.get("output", {}):
+            output = function.get("output") if isinstance(function, dict) else None
+            if not isinstance(output, dict) or "value" not in output:
                 raise TemplateError(f"The user function '{space}.{name}' has no output")
+            declared = function.get("parameters", [])
+            if not isinstance(declared, list) or not all(
+                isinstance(one, dict) and isinstance(one.get("name"), str) for one in declared
+            ):
+                raise TemplateError(
+                    f"The parameters of the user function '{space}.{name}' need names"
+                )
             found[f"{space}.{name}"] = function
     return found
 
@@ -242,6 +255,8 @@ def _check_function(name: str, function: Mapping[str, Any], scope: Scope) -> Non
 
 def _output(declared: Mapping[str, Any], scope: Scope) -> Any:  # noqa: ANN401 — template value
     if "copy" in declared:
+        if not isinstance(declared["copy"], dict) or "input" not in declared["copy"]:
+            raise TemplateError("The copy of an output needs count and input")
         loop = {"name": "output", **declared["copy"]}
         return [resolve(loop["input"], turn) for turn in copies(loop, scope)]
     return resolve(declared.get("value"), scope)

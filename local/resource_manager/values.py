@@ -24,6 +24,8 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
+MAX_TEXT: Final = 131_072
+"""The documented limit of a string."""
 _TYPE_NAMES: dict[type, str] = {
     bool: "Boolean",
     int: "Integer",

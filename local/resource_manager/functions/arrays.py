@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 from local.resource_manager.errors import TemplateError
 from local.resource_manager.functions.registry import template_function
-from local.resource_manager.values import as_text, find_name, same, text, whole
+from local.resource_manager.values import as_text, find_name, same, text, type_name, whole
 
 _MAX_RANGE = 10_000  # documented
 
@@ -72,12 +73,11 @@ def _union(*values: Any) -> Any:  # noqa: ANN401 — see above
         for value in values:
             merged = _merged(merged, value)
         return merged
-    found: list[Any] = []
+    found: dict[str, Any] = {}
     for value in values:
         for item in _listed(value, "union"):
-            if not any(same(item, one) for one in found):
-                found.append(item)
-    return found
+            found.setdefault(_mark(item), item)
+    return list(found.values())
 
 
 @template_function("intersection", 2, None)
@@ -86,13 +86,11 @@ def _intersection(first: Any, *others: Any) -> Any:  # noqa: ANN401 — see abov
         if not all(isinstance(o, dict) for o in others):
             raise TemplateError("intersection expects arrays, or objects, not both")
         return {k: v for k, v in first.items() if all(k in o and same(v, o[k]) for o in others)}
-    lists = [_listed(o, "intersection") for o in others]
-    return [
-        item
-        for i, item in enumerate(_listed(first, "intersection"))
-        if all(any(same(item, one) for one in other) for other in lists)
-        and not any(same(item, one) for one in first[:i])
-    ]
+    lists = [{_mark(item) for item in _listed(o, "intersection")} for o in others]
+    found = {_mark(item): item for item in reversed(_listed(first, "intersection"))}
+    kept = {mark for mark in found if all(mark in one for one in lists)}
+    ordered = dict.fromkeys(_mark(item) for item in first)
+    return [found[mark] for mark in ordered if mark in kept]
 
 
 @template_function("shallowMerge", 1)
@@ -130,6 +128,12 @@ def _try_get(value: Any, *path: Any) -> Any:  # noqa: ANN401 — see above
     return value
 
 
+@template_function("tryIndexFromEnd", 2)
+def _try_index_from_end(value: list[Any], index: int) -> Any:  # noqa: ANN401 — see above
+    listed = _listed(value, "tryIndexFromEnd")
+    return listed[-index] if 1 <= whole(index, "tryIndexFromEnd") <= len(listed) else None
+
+
 @template_function("indexFromEnd", 2)
 def _index_from_end(value: list[Any], index: int) -> Any:  # noqa: ANN401 — see above
     if not 1 <= whole(index, "indexFromEnd") <= len(_listed(value, "indexFromEnd")):
@@ -146,6 +150,11 @@ def _merged(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         else:
             grown[key] = copy.deepcopy(value)
     return grown
+
+
+def _mark(value: Any) -> str:  # noqa: ANN401 — see above
+    """The same text for values that `equals()` finds equal, and for them alone."""
+    return f"{type_name(value)} {json.dumps(value, sort_keys=True)}"
 
 
 def _listed(value: Any, name: str) -> list[Any]:  # noqa: ANN401 — see above

@@ -13,7 +13,7 @@ from typing import Any
 from local.resource_manager.errors import TemplateError
 from local.resource_manager.functions.hashing import murmur64
 from local.resource_manager.functions.registry import template_function
-from local.resource_manager.values import as_text, find_name, same, text, whole
+from local.resource_manager.values import MAX_TEXT, as_text, find_name, same, text, whole
 
 # The namespace that the service's guid() hashes in: what a template calls is the same everywhere.
 _GUID_NAMESPACE = uuid.UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
@@ -102,12 +102,19 @@ def _format(pattern: str, *values: Any) -> str:  # noqa: ANN401 — see above
             raise TemplateError(f"format has no argument {index}")
         return _formatted(values[index], found.group(2))
 
-    return re.sub(r"\{\{|\}\}|\{(\d+)(?::([^}]*))?\}", put, text(pattern, "format"))
+    pattern = text(pattern, "format")
+    if sum(len(one) for one in values if isinstance(one, str)) * pattern.count("{") > (
+        16 * MAX_TEXT
+    ):
+        raise TemplateError(f"'format' gives more than {MAX_TEXT} characters")
+    return re.sub(r"\{\{|\}\}|\{(\d{1,4})(?::([^}]*))?\}", put, pattern)
 
 
 def _formatted(value: Any, how: str | None) -> str:  # noqa: ANN401 — see above
     if not how or not isinstance(value, int) or isinstance(value, bool):
         return as_text(value)
+    if not re.fullmatch("[DdXxNn][0-9]{0,2}|0{1,99}", how):
+        raise TemplateError(f"format does not know the number format '{how}'")
     kind, digits = how[0].upper(), int(how[1:] or 0)
     if kind == "D":
         return f"{value:0{digits}d}"
@@ -116,9 +123,7 @@ def _formatted(value: Any, how: str | None) -> str:  # noqa: ANN401 — see abov
         return shown if how[0] == "X" else shown.lower()
     if kind == "N":
         return f"{value:,.{digits if how[1:] else 2}f}"
-    if re.fullmatch("0+", how):
-        return f"{value:0{len(how)}d}"
-    raise TemplateError(f"format does not know the number format '{how}'")
+    return f"{value:0{len(how)}d}"
 
 
 @template_function("guid", 1, None)
@@ -159,6 +164,8 @@ def _last_index_of(container: Any, item: Any) -> int:  # noqa: ANN401 — see ab
 def _join(values: list[Any], delimiter: str) -> str:
     if not isinstance(values, list):
         raise TemplateError("join expects an array")
+    if len(values) * len(text(delimiter, "join")) > MAX_TEXT:
+        raise TemplateError(f"'join' gives more than {MAX_TEXT} characters")
     return text(delimiter, "join").join(as_text(v) for v in values)
 
 
@@ -188,7 +195,10 @@ def _pad_left(value: Any, width: int, mark: str = " ") -> str:  # noqa: ANN401 �
 def _replace(value: str, old: str, new: str) -> str:
     if not text(old, "replace"):
         raise TemplateError("replace expects something to replace")
-    return text(value, "replace").replace(old, text(new, "replace"))
+    source, put = text(value, "replace"), text(new, "replace")
+    if len(source) + source.count(old) * len(put) > 2 * MAX_TEXT:
+        raise TemplateError(f"'replace' gives more than {MAX_TEXT} characters")
+    return source.replace(old, put)
 
 
 @template_function("split", 2)

@@ -10,7 +10,8 @@ from local.resource_manager.answers import async_headers, json_answer, location_
 from local.resource_manager.deny import refuse_denied
 from local.resource_manager.errors import ArmError, not_found
 from local.resource_manager.listing import page, wanted
-from local.resource_manager.providers import PROVIDERS
+from local.resource_manager.providers import NAMESPACES, PROVIDERS
+from local.resource_manager.providers.base import unknown_type
 from local.resource_manager.resources import is_listed
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ async def below(service: Service, call: Call) -> web.StreamResponse:
     if items is None:
         kind = f"{found.type}/{name}".lower()
         if kind not in PROVIDERS:
-            raise ArmError(
-                "InvalidResourceType", f"'{found.id.type}/{name}' is not supported.", status=404
-            )
+            raise unknown_type(f"{found.id.type}/{name}", NAMESPACES, status=404)
         children = service.cloud.store.below(found.id)
         items = [child.shown() for child in children if child.type == kind]
     return json_answer(page(call, items))
@@ -72,7 +71,7 @@ async def by_type(service: Service, call: Call) -> web.StreamResponse:
     _, namespace, kind = call.path.rest
     full = f"{namespace}/{kind}"
     if full.lower() not in PROVIDERS:
-        raise ArmError("InvalidResourceType", f"'{full}' is not supported.", status=404)
+        raise unknown_type(full, NAMESPACES, status=404)
     records = service.cloud.store.of_type(full)
     items = [one.shown() for one in records if one.id.within(call.path.id)]
     return json_answer(page(call, items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -9,9 +10,14 @@ from aiohttp import web
 from local.resource_manager.answers import json_answer, operation_result, operation_status
 from local.resource_manager.deny import refuse_denied
 from local.resource_manager.errors import ArmError, bad_request, not_found
-from local.resource_manager.providers import PROVIDERS
-from local.resource_manager.providers.base import REGIONS
+from local.resource_manager.ids import GROUP_TYPE
+from local.resource_manager.listing import page
+from local.resource_manager.namespaces import namespace, namespaces
 from local.resource_manager.providers.vault import VAULT
+from local.resource_manager.providers.versions import REGIONS
+from local.resource_manager.resources import is_listed
+from local.resource_manager.tags import check_tags
+from local.resource_manager.tenant import subscription
 
 if TYPE_CHECKING:
     from local.resource_manager.call import Call
@@ -20,16 +26,8 @@ if TYPE_CHECKING:
 
 async def itself(service: Service, call: Call) -> web.StreamResponse:
     """The subscription."""
-    cloud = service.cloud
-    return json_answer(
-        {
-            "id": f"/subscriptions/{cloud.subscription}",
-            "subscriptionId": cloud.subscription,
-            "tenantId": cloud.tenant,
-            "displayName": "KPAX local",
-            "state": "Enabled",
-        }
-    )
+    del call
+    return json_answer(subscription(service))
 
 
 async def locations(service: Service, call: Call) -> web.StreamResponse:
@@ -41,29 +39,58 @@ async def locations(service: Service, call: Call) -> web.StreamResponse:
 
 
 async def providers(service: Service, call: Call) -> web.StreamResponse:
-    """One or all namespaces with their types; registering is nothing to be done."""
+    """One or all namespaces with their types; all are registered for good."""
     _, *named = call.path.rest
-    spaces: dict[str, list[str]] = {}
-    for provider in PROVIDERS.values():
-        namespace, _, kind = provider.type.partition("/")
-        spaces.setdefault(namespace, []).append(kind)
-    spaces["Microsoft.Resources"] = [
-        "resourceGroups",
-        "deployments",
-        "deploymentStacks",
-        "tags",
-    ]
-    shown = [_namespace(call, name, kinds) for name, kinds in sorted(spaces.items())]
+    scope = str(call.path.id)
     if not named:
-        return json_answer({"value": shown})
-    found = [one for one in shown if one["namespace"].lower() == named[0].lower()]
-    if not found:
-        raise ArmError(
-            "InvalidResourceNamespace",
-            f"The resource namespace '{named[0]}' is invalid.",
-            status=404,
-        )
-    return json_answer(found[0])
+        return json_answer(page(call, namespaces(scope)))
+    found = namespace(scope, named[0])
+    match call.method, [one.lower() for one in named[1:]]:
+        case ("GET", []) | ("POST", ["register"]):
+            return json_answer(found)
+        case "GET", ["resourcetypes"]:
+            return json_answer({"value": found["resourceTypes"]})
+        case "POST", ["unregister"]:
+            raise ArmError(
+                "CannotUnregisterResourceProvider",
+                f"'{found['namespace']}' cannot be unregistered in the local cloud.",
+                status=409,
+            )
+        case _:
+            raise service.method_not_allowed(call)
+
+
+async def tag_names(service: Service, call: Call) -> web.StreamResponse:
+    """The names and values of tags that are in use, with their counts."""
+    if call.method != "GET":
+        raise service.method_not_allowed(call)
+    names: dict[str, Counter[str]] = {}
+    for record in service.cloud.store.all():
+        if is_listed(record) or record.type == GROUP_TYPE.lower():
+            for name, value in (record.body.get("tags") or {}).items():
+                names.setdefault(name, Counter())[str(value)] += 1
+    scope = call.path.id
+
+    def count(number: int) -> dict[str, Any]:
+        return {"type": "Total", "value": number}
+
+    items = [
+        {
+            "id": f"{scope}/tagNames/{name}",
+            "tagName": name,
+            "count": count(values.total()),
+            "values": [
+                {
+                    "id": f"{scope}/tagNames/{name}/tagValues/{value}",
+                    "tagValue": value,
+                    "count": count(number),
+                }
+                for value, number in sorted(values.items())
+            ],
+        }
+        for name, values in sorted(names.items())
+    ]
+    return json_answer(page(call, items))
 
 
 async def tags(service: Service, call: Call) -> web.StreamResponse:
@@ -76,6 +103,7 @@ async def tags(service: Service, call: Call) -> web.StreamResponse:
     if call.method != "GET":
         refuse_denied(service.cloud.store, scope, "write", call.principal)
         kept = _changed(service, call, kept)
+        check_tags(kept)
         service.cloud.store.update(scope, body={**found.body, "tags": kept})
     said = {
         "id": f"{scope}/providers/Microsoft.Resources/tags/default",
@@ -129,12 +157,3 @@ def _changed(service: Service, call: Call, kept: dict[str, Any]) -> dict[str, An
             return {k: v for k, v in kept.items() if given.get(k) != v}
         case other:
             raise bad_request(f"The operation '{other}' is none of Merge, Replace, Delete.")
-
-
-def _namespace(call: Call, name: str, kinds: list[str]) -> dict[str, Any]:
-    return {
-        "id": f"{call.path.id}/providers/{name}",
-        "namespace": name,
-        "registrationState": "Registered",
-        "resourceTypes": [{"resourceType": kind, "locations": list(REGIONS)} for kind in kinds],
-    }

@@ -1,4 +1,4 @@
-"""The published list of resource types; anything else is an invalid template."""
+"""The published list of resource types; anything else is refused."""
 
 from local.resource_manager.providers import (
     compute,
@@ -46,4 +46,6 @@ PROVIDERS: dict[str, Provider] = {
     )
 }
 
-__all__ = ["PROVIDERS", "Provider"]
+NAMESPACES = frozenset(one.partition("/")[0] for one in PROVIDERS) | {"microsoft.resources"}
+
+__all__ = ["NAMESPACES", "PROVIDERS", "Provider"]

@@ -10,18 +10,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from local.resource_manager.errors import ArmError
+from local.resource_manager.providers.versions import REGIONS
 from local.resource_manager.values import UNKNOWN
 
 if TYPE_CHECKING:
     from local.resource_manager.cloud import Cloud
     from local.resource_manager.ids import ResourceId
     from local.resource_manager.store import Record
-
-REGIONS = (
-    "francecentral", "francesouth", "uksouth", "ukwest", "eastus2", "centralus",
-    "canadacentral", "canadaeast", "southafricanorth", "southafricawest", "centralindia",
-    "southindia",
-)  # fmt: skip
 
 
 class Routing(StrEnum):
@@ -151,3 +146,21 @@ def check_location(provider: Provider, location: Any, target: ResourceId) -> Non
 def normal_location(location: object) -> str:
     """`France Central` as `francecentral`."""
     return str(location).replace(" ", "").lower()
+
+
+def unknown_type(kind: str, namespaces: frozenset[str], *, status: int = 400) -> ArmError:
+    """The refusal of a type that is not made here, as the service refuses one that is nowhere."""
+    namespace, _, name = kind.partition("/")
+    if namespace.lower() not in namespaces:
+        return ArmError(
+            "InvalidResourceNamespace",
+            f"The resource namespace '{namespace}' is invalid: it is not supported by the local "
+            "Resource Manager, whose SUPPORTED.md lists those that are.",
+            status=status,
+        )
+    return ArmError(
+        "InvalidResourceType",
+        f"The resource type '{name}' could not be found in the namespace '{namespace}': it is "
+        "not supported by the local Resource Manager, whose SUPPORTED.md lists those that are.",
+        status=status,
+    )

@@ -224,28 +224,43 @@ def test_stop_and_repair_keep_what_is_declared(arm: Arm) -> None:
     [
         (
             "GET",
-            "/subscriptions/other/resourceGroups?api-version=1",
+            "/subscriptions/other/resourceGroups?api-version=2025-04-01",
             404,
             "SubscriptionNotFound",
         ),
         ("GET", "{s}/resourceGroups", 400, "MissingApiVersionParameter"),
         ("GET", "/", 404, "InvalidRequestUri"),
-        ("GET", "/tenants?api-version=1", 404, "InvalidRequestUri"),
-        ("GET", "{s}//x?api-version=1", 404, "InvalidRequestUri"),
+        ("GET", "/nothing?api-version=2025-04-01", 404, "InvalidRequestUri"),
+        ("GET", "{s}//x?api-version=2025-04-01", 404, "InvalidRequestUri"),
         (
             "GET",
-            "{s}/resourceGroups/none/resources?api-version=1",
+            "{s}/resourceGroups/none/resources?api-version=2025-04-01",
             404,
             "ResourceGroupNotFound",
         ),
-        ("PUT", "{rg}/providers/Microsoft.No/type/x?api-version=1", 404, "InvalidResourceType"),
-        ("GET", "{rg}/providers/Microsoft.No/type?api-version=1", 404, "InvalidResourceType"),
-        ("POST", "{rg}?api-version=1", 405, "MethodNotAllowed"),
-        ("PUT", "{s}/resourceGroups/x?api-version=1", 400, "LocationRequired"),
-        ("GET", "{s}/providers/Microsoft.No?api-version=1", 404, "InvalidResourceNamespace"),
+        (
+            "PUT",
+            "{rg}/providers/Microsoft.No/type/x?api-version=2025-04-01",
+            404,
+            "InvalidResourceNamespace",
+        ),
+        (
+            "GET",
+            "{rg}/providers/Microsoft.No/type?api-version=2025-04-01",
+            404,
+            "InvalidResourceNamespace",
+        ),
+        ("POST", "{rg}?api-version=2025-04-01", 405, "MethodNotAllowed"),
+        ("PUT", "{s}/resourceGroups/x?api-version=2025-04-01", 400, "LocationRequired"),
+        (
+            "GET",
+            "{s}/providers/Microsoft.No?api-version=2025-04-01",
+            404,
+            "InvalidResourceNamespace",
+        ),
         (
             "POST",
-            "{s}/providers/Microsoft.Resources/deployments/x/nonsense?api-version=1",
+            "{s}/providers/Microsoft.Resources/deployments/x/nonsense?api-version=2025-04-01",
             404,
             "OperationNotSupported",
         ),
@@ -265,20 +280,23 @@ def test_what_is_not_here_is_said_in_arms_words(
     "body", [b"{", b'"text"', b"[" * 5000, b"\xff", b'{"a":' * 200 + b"1" + b"}" * 200]
 )
 def test_a_strange_body_is_refused(arm: Arm, body: bytes) -> None:
-    path = f"/subscriptions/{arm.subscription}/resourceGroups/rg?api-version=1"
+    path = f"/subscriptions/{arm.subscription}/resourceGroups/rg?api-version=2025-04-01"
     status, said = _call(arm, "PUT", path, body)
     assert (status, said["error"]["code"]) == (400, "InvalidRequestContent")
 
 
 def test_a_body_over_four_mebibytes_is_refused(arm: Arm) -> None:
-    path = f"/subscriptions/{arm.subscription}/resourceGroups/rg?api-version=1"
+    path = f"/subscriptions/{arm.subscription}/resourceGroups/rg?api-version=2025-04-01"
     status, said = _call(arm, "PUT", path, b'"' + b"a" * (5 * 2**20) + b'"')
     assert (status, said["error"]["code"]) == (413, "RequestContentTooLarge")
 
 
 def test_health_needs_no_token_and_nothing_else_does_without(arm: Arm) -> None:
     assert _call(arm, "GET", "/healthz", token="")[0] == 200
-    for path in ("/_local/processes", f"/subscriptions/{arm.subscription}?api-version=1"):
+    for path in (
+        "/_local/processes",
+        f"/subscriptions/{arm.subscription}?api-version=2025-04-01",
+    ):
         status, said = _call(arm, "GET", path, token="")
         assert (status, said["error"]["code"]) == (401, "AuthenticationFailed")
 

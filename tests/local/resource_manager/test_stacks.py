@@ -167,7 +167,7 @@ def test_validate_says_yes_or_why_not_and_makes_nothing(arm: Arm) -> None:
     assert fine.result().error is None
     wrong = stack_body(filled(an_account(type="Microsoft.Nothing/here")))
     said = arm.stacks.begin_validate_stack_at_subscription("stack", wrong, polling=False)
-    assert said.result().error.code == "InvalidTemplate"
+    assert said.result().error.code == "InvalidResourceNamespace"
     assert arm.cloud.store.all() == []
 
 

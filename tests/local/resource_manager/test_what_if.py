@@ -318,7 +318,7 @@ def test_a_space_that_stands_has_no_changes(arm: Arm) -> None:
     [
         (an_account(location="nowhere"), "LocationNotAvailableForResourceType"),
         (an_account("UPPER"), "AccountNameInvalid"),
-        (an_account(type="Microsoft.Nothing/here"), "InvalidTemplate"),
+        (an_account(type="Microsoft.Nothing/here"), "InvalidResourceNamespace"),
         (an_account(tags={"a": "[nonsense()]"}), "InvalidTemplate"),
     ],
 )
