@@ -77,6 +77,11 @@ class Home:
         """The TCP port of this name on 127.0.0.1: chosen when first asked for, then kept."""
         return self._kept("ports", name, lambda taken: _free_port(set(taken.values())))
 
+    def ports(self, beginning: str) -> dict[str, int]:
+        """The ports chosen so far whose names begin like this."""
+        known = self._read().get("ports", {})
+        return {name: port for name, port in known.items() if name.startswith(beginning)}
+
     def forget_port(self, name: str) -> None:
         """Let go of a port whose owner is gone for good; unknown names are no error."""
         self._known.pop(f"ports/{name}", None)

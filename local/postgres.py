@@ -31,6 +31,7 @@ from local import processes
 from local.errors import StackError
 from local.home import is_free, replace_text
 from local.postgres_account import Account, account, binaries
+from local.supervisor_checks import holder
 
 if TYPE_CHECKING:
     from local.home import Home
@@ -196,8 +197,8 @@ class PostgresServers:
         port = self._home.port(f"postgres-{name}")
         if not is_free(port):
             raise StackError(
-                f"Port {port} of database server {name} is taken by another program.",
-                remedy=f"`ss -ltnp 'sport = :{port}'` names it.",
+                f"Port {port} of database server {name} is taken by {holder(port)}.",
+                remedy="End it, then `kpax up`.",
             )
         settings = _SETTINGS | ({} if os.environ.get("KPAX_PG_FSYNC") == "on" else _FAST)
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]

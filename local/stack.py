@@ -31,6 +31,7 @@ QUEUES = {
 class Part:
     """One program of the stack. `ports` are names of the home's ports, the first is its address.
 
+    It also opens those whose names begin with `also`, as many as there are by now.
     A healthy one answers `GET <path>` at the port `health_port` with a status under `below`.
     Parts stop in the order of `stops`, those with the same number at once: who asks before who
     is asked, and Azurite last, because everybody writes there to the end.
@@ -44,6 +45,13 @@ class Part:
     stops: int = 0
     below: int = 300
     grace_s: float = 10.0
+    also: str = ""
+
+    def all_ports(self, home: Home) -> dict[str, int]:
+        """Every port that it will open, by name."""
+        return {name: home.port(name) for name in self.ports} | (
+            home.ports(self.also) if self.also else {}
+        )
 
     @property
     def is_azurite(self) -> bool:
@@ -74,7 +82,7 @@ PARTS: tuple[Part, ...] = (
         stops=2,
     ),
     _part("resource_manager", "/healthz", stops=1, grace_s=15.0),
-    _part("key_vault", "/healthz", stops=1),
+    _part("key_vault", "/healthz", stops=1, also="vault_"),
     _part("front_door", "/healthz", stops=0),
 )
 

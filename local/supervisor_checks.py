@@ -41,7 +41,13 @@ def check_disk(home: Home) -> None:
     Raises:
         StackError: less than KPAX_MIN_FREE_MIB (500) is free.
     """
-    needed = int(os.environ.get("KPAX_MIN_FREE_MIB", "500"))
+    wanted = os.environ.get("KPAX_MIN_FREE_MIB", "500")
+    if not wanted.isdecimal():
+        raise StackError(
+            f"KPAX_MIN_FREE_MIB is {wanted!r}, which is no number of MiB.",
+            remedy="Leave it out, or give a whole number.",
+        )
+    needed = int(wanted)
     free = shutil.disk_usage(home.root).free // 2**20
     if free < needed:
         raise StackError(
@@ -57,11 +63,11 @@ def check_ports(home: Home, parts: Iterable[Part]) -> None:
         StackError: a port of a part that is to be started is taken.
     """
     for part in parts:
-        for name in part.ports:
-            port = home.port(name)
+        for name, port in part.all_ports(home).items():
             if not is_free(port):
+                of = part.name if name in part.ports else f"{part.name} ({name})"
                 raise StackError(
-                    f"Port {port} of {part.name} is taken by {holder(port)}.",
+                    f"Port {port} of {of} is taken by {holder(port)}.",
                     remedy="End it, then `kpax up`. Nothing was started.",
                 )
 

@@ -133,7 +133,7 @@ async def test_a_taken_port_is_told(home: Home, postgres: PostgresServers) -> No
     port = home.port("postgres-s-1")
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(StackError, match=f"Port {port} .* taken"),
+        pytest.raises(StackError, match=f"Port {port} .* taken by pid {os.getpid()} "),
     ):
         await ensure(postgres, "s-1")
 

@@ -23,7 +23,7 @@ from local import (
 )
 from local.errors import StackError
 from local.home import Home
-from local.stack import Part
+from local.stack import PARTS, Part
 from local.supervisor_progress import Lines
 
 if TYPE_CHECKING:
@@ -287,6 +287,27 @@ def test_disk_and_port_findings_say_what_to_do(home: Home) -> None:
     ):
         supervisor_checks.check_ports(home, [part])
     assert "kpax up" in found.value.remedy
+
+
+def test_a_taken_port_of_a_vault_is_found_too(home: Home) -> None:
+    vaults = next(part for part in PARTS if part.name == "key_vault")
+    port = home.port("vault_kv-s-1")
+    supervisor_checks.check_ports(home, [vaults])
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(
+            StackError, match=rf"Port {port} of key_vault \(vault_kv-s-1\) .* {os.getpid()} "
+        ),
+    ):
+        supervisor_checks.check_ports(home, [vaults])
+
+
+def test_a_wanted_size_of_disk_that_is_no_number_is_told(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KPAX_MIN_FREE_MIB", "much")
+    with pytest.raises(StackError, match="'much', which is no number"):
+        supervisor_checks.check_disk(home)
 
 
 # -- progress and settings -----------------------------------------------------------------------
