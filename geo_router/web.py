@@ -1,6 +1,7 @@
-"""The router's pages in the console: a question with its reasons. Previews only, nothing is signed.
+"""The router's pages in the console: a question with its reasons, and the vendor's register.
 
-What is asked stands in the address as `GET /api/v1/route` takes it, so that a page can be shared.
+Previews only, nothing is signed. What is asked stands in the address as `GET /api/v1/route` takes
+it, so that a page can be shared.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import azure.functions as func
 
 from geo_router import router, tables, texts
-from geo_router.pages import answer, form
+from geo_router.pages import answer, form, register
 from spaces import html
 from spaces.errors import FieldError
 from spaces.html import Pages
@@ -45,6 +46,16 @@ async def routing_page(req: func.HttpRequest) -> func.HttpResponse:
     if list(given.items()) != query:
         return html.moved(answer.PAGE, given.items())
     return routing(given, today=now.astimezone(UTC).date().isoformat())
+
+
+@blueprint.function_name("console_compliance")
+@blueprint.route(
+    route="console/compliance", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS
+)
+async def compliance_page(req: func.HttpRequest) -> func.HttpResponse:
+    """The vendor's register against the six clusters, narrowed by what stands in the address."""
+    closed = html.gate(req, settings(), now=ports().clock.now(), path=register.PAGE)
+    return closed or compliance({n: v for n, v in html.query_of(req) if v})
 
 
 def gathered(query: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -82,3 +93,12 @@ def routing(given: dict[str, str], *, today: str) -> func.HttpResponse:
     }
     status = 400 if errors else 200
     return PAGES.answer("routing.html", values, here=answer.PAGE, status=status)
+
+
+def compliance(given: dict[str, str]) -> func.HttpResponse:
+    """The register for the filters given."""
+    rules = tables.load()
+    shown = register.register(rules, given)
+    values = {"register": shown, "disclaimer": rules.disclaimer}
+    status = 400 if shown.is_wrong else 200
+    return PAGES.answer("compliance.html", values, here=register.PAGE, status=status)

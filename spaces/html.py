@@ -33,7 +33,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "private, no-cache",
 }
-NAVIGATION = (("/console", "Fleet"), ("/console/routing", "Routing"))
+NAVIGATION = (
+    ("/console", "Fleet"),
+    ("/console/routing", "Routing"),
+    ("/console/compliance", "Compliance"),
+)
 """The pages that every page links to, in this order."""
 
 
