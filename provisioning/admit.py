@@ -174,11 +174,13 @@ async def _join(ports: Ports, accepted: Accepted, row: Stored, order_id: str) ->
 async def _settle_late(
     ports: Ports, accepted: Accepted, row: Stored, space_id: str | None
 ) -> None:
-    """An old state changes nothing: a repeated event is done, a late one is kept as rejected."""
-    event = accepted.event
-    if space_id is not None and await Registry(ports.tables).has_seen(
-        space_id, event.source, event.id
-    ):
+    """An old state changes nothing: a late event is kept as rejected.
+
+    A repeated one says again what the space promised: whoever applied it may have died before.
+    """
+    event, registry = accepted.event, Registry(ports.tables)
+    if space_id is not None and await registry.has_seen(space_id, event.source, event.id):
+        await say_again(ports, registry, (await registry.require(space_id)).space)
         return
     raise RejectedError(
         Reason.LATE_SEQUENCE,
