@@ -130,18 +130,33 @@ class _Tables(FakeTables):
 
 
 class Campaign(World):
-    """One seed: `run`, which raises `AssertionError` with the trace's end when a rule is broken."""
+    """One seed: `run`, which raises `AssertionError` with the trace's end when a rule is broken.
 
-    def __init__(self, seed: int, *, wrap: Callable[[Ports], Ports] | None = None) -> None:
+    `sweeper=False` is a day on which no message is lost and nobody sweeps: what the messages and
+    the outbox heal by themselves.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        wrap: Callable[[Ports], Ports] | None = None,
+        sweeper: bool = True,
+    ) -> None:
         super().__init__()
         self.chance = random.Random(seed)  # noqa: S311 - the same run for the same seed
         self.day = Day.drawn(self.chance)
+        self.sweeper = sweeper
+        if not sweeper:
+            self.day.lost_messages = self.day.sweeps = self.day.outages = 0
+            self.day.errors = min(self.day.errors, 4 - self.day.crashes - self.day.lost_locks)
         self.progress = Progress()
         self.trace: list[str] = []
         self.workers: list[Worker] = []
         self.handled: list[Received] = []
         self.abandoned: list[asyncio.Task[object]] = []
         self.to_send: list[tuple[Ordered, str, str]] = []
+        self.had_outage = False
         # An event may overtake its order by a moment, but then it is not given two hours' grace.
         self.may_overtake = self.day.outages == 0
         self.orders: list[Ordered] = []
@@ -291,7 +306,7 @@ class Campaign(World):
             await self._turn()
             if self._go_on() or self._begin_something():
                 continue
-            if self.clock.now() >= swept_at + timedelta(seconds=60):
+            if self.sweeper and self.clock.now() >= swept_at + timedelta(seconds=60):
                 swept_at = self.clock.now()
                 self._launch("sweep", sweep(self.ports, grace_s=GRACE_S))
                 continue
@@ -302,11 +317,12 @@ class Campaign(World):
         raise AssertionError("more steps than any clean run needs")
 
     def _is_over(self) -> bool:
-        """Nothing stands in a queue, and nobody is watched."""
+        """Nothing stands in a queue, and nobody is watched where there is a sweeper."""
         if self.to_send:
             return False
         busy = any(queue.waiting or queue.locked or queue.scheduled for queue in self._queues())
-        return not busy and not self.bare.tables.rows("activeops")  # pyright: ignore[reportAttributeAccessIssue]
+        watched = self.bare.tables.rows("activeops")  # pyright: ignore[reportAttributeAccessIssue]
+        return not busy and not (self.sweeper and watched)
 
     def _queues(self) -> list[Any]:
         return [self.bus._queues[name] for name in QUEUES]
@@ -475,6 +491,7 @@ class Campaign(World):
 
     def _outages(self) -> bool:
         """Every process ends; nobody is there for a while; the platform goes on."""
+        self.had_outage = True
         gone, self.workers = self.workers, []
         for worker in gone:
             self._dies(worker)

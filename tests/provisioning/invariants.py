@@ -56,7 +56,7 @@ def _mark(space: Space) -> tuple[int, int, int, int, int]:
 async def check(world: Campaign) -> None:
     """All that must hold at rest."""
     tables = world.bare.tables
-    assert await tables.query("activeops") == [], "a watch is left over"
+    assert not world.sweeper or await tables.query("activeops") == [], "a watch is left over"
     refused = [ordered for ordered in world.orders if ordered.refused]
     allowed = {"late-sequence", *(["unknown-order"] if refused else [])}
     assert {str(row.values["reason"]) for row in await tables.query("rejected")} <= allowed
@@ -72,6 +72,9 @@ async def check(world: Campaign) -> None:
         loaded = await world.registry.require(ordered.space_id)
         entries = await world.registry.audit_entries(ordered.space_id)
         assert audit.first_break(entries, loaded.head) is None, "the audit chain is broken"
+        # What was lost comes again long before a deadline; only an outage is longer than a budget.
+        extended = [text for text in entries if '"operation.extended"' in text]
+        assert world.had_outage or not extended, "nobody looked, and no outage explains it"
         _check_events(world, loaded.space)
         await _check_operations(world, loaded.space)
         await _check_end(world, ordered, loaded.space, stacks)
