@@ -166,7 +166,7 @@ def authenticate(
     if not given:
         return ANONYMOUS
     for subject, key in (("key:default", config.api_key), ("key:master", config.master_key)):
-        if key and hmac.compare_digest(given.encode(), key.encode()):
+        if key and hmac.compare_digest(given.encode(errors="surrogateescape"), key.encode()):
             return Principal(subject=subject, is_known=True)
     raise DeniedError("the key is not good", remedy="Use the function key: kpax env --json.")
 
@@ -245,10 +245,10 @@ async def _answer(
     _refuse_unknown_query(operation, request.query)
     if not operation.idempotent or (operation.key_optional and not key):
         return _respond(await handler(request), headers, request_id)
-    if not key or len(key) > 200:
+    if not key or len(key) > 200 or not key.isprintable():
         raise InvalidError(
             "an Idempotency-Key is needed",
-            remedy="Send a header Idempotency-Key of 1 to 200 characters, new for each intention.",
+            remedy="Send the header with 1 to 200 printable characters, new for each intention.",
             slug="idempotency-key-required",
         )
     stored = await idempotency.once(

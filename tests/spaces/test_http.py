@@ -101,7 +101,7 @@ def test_a_good_request_is_answered() -> None:
     assert json.loads(response.get_body())["body"] == {"name": "x", "count": 1}
 
 
-@pytest.mark.parametrize("key", ["", "wrong", "é", KEY + "x"])
+@pytest.mark.parametrize("key", ["", "wrong", "é", "\udcff", KEY + "x"])
 def test_without_a_good_key_nothing_is_done(key: str) -> None:
     assert problem_of(ask(x_functions_key=key))["type"].endswith("/unauthenticated")
 
@@ -147,8 +147,9 @@ def test_a_large_body_a_wrong_type_and_an_unknown_parameter_are_refused() -> Non
     assert document["errors"][0]["pointer"] == "/color"
 
 
-def test_an_idempotency_key_is_needed() -> None:
-    assert problem_of(ask(idempotency_key=""))["type"].endswith("/idempotency-key-required")
+@pytest.mark.parametrize("key", ["", "x" * 201, "\udcff", "a\x00b"])
+def test_an_idempotency_key_is_needed(key: str) -> None:
+    assert problem_of(ask(idempotency_key=key))["type"].endswith("/idempotency-key-required")
 
 
 def test_the_same_request_again_has_one_effect_and_one_answer() -> None:

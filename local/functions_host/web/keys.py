@@ -43,7 +43,7 @@ class Keys:
         """What the key in the request (header `x-functions-key`, or `code`) opens at `function`."""
         given = (
             request.headers.get("x-functions-key") or request.query.get("code") or ""
-        ).encode()
+        ).encode(errors="surrogateescape")  # a header may hold any bytes
         # Every key is looked at, so that the time taken tells nothing.
         is_master = hmac.compare_digest(given, self._master.encode())
         good = [*self.of(HOST).values(), *self._added.get(scope_of(function), {}).values()]

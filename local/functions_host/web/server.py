@@ -74,7 +74,10 @@ class Site:
         Raises:
             StackError: the port is taken.
         """
-        server = web.Server(self._answer, request_factory=_request, access_log=None)
+        # A body reaches the app as it was sent, compressed or not, as on Azure.
+        server = web.Server(
+            self._answer, request_factory=_request, access_log=None, auto_decompress=False
+        )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
@@ -99,6 +102,8 @@ class Site:
             answer = await self._dispatch(request)
         except web.HTTPRequestEntityTooLarge:
             answer = web.Response(status=413)
+        except _NoAddressError:
+            answer = web.Response(status=400)
         answer.headers.update(self._cors.headers(request))
         return answer
 
@@ -143,7 +148,7 @@ class Site:
     ) -> web.Response:
         data = request_data(
             method=request.method,
-            url=str(request.url),
+            url=_address(request),
             headers=_joined((name.lower(), text) for name, text in request.headers.items()),
             query=_joined(parse_qsl(request.rel_url.raw_query_string, keep_blank_values=True)),
             route=values,
@@ -166,6 +171,17 @@ class Site:
         for cookie in answer.cookies:
             response.headers.add("Set-Cookie", cookie)
         return response
+
+
+class _NoAddressError(ValueError):
+    """The `Host` of a request is no host."""
+
+
+def _address(request: web.BaseRequest) -> str:
+    try:
+        return str(request.url)
+    except ValueError as error:
+        raise _NoAddressError from error
 
 
 def _joined(pairs: object) -> dict[str, str]:

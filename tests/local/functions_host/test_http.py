@@ -266,3 +266,25 @@ async def test_a_disabled_function_is_not_reached_but_listed(
     async with run_host(make_app(_LEVELS), environ=environ) as rig:
         assert (await rig.client.get(rig.url("/open"))).status == 404
         assert (await rig.status())["functionCount"] == 3
+
+
+async def _spoken(port: int, *lines: bytes) -> bytes:
+    """The status line of the answer to a request written by hand."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"\r\n".join([b"POST /echo HTTP/1.1", *lines, b"Content-Length: 1", b"", b"x"])
+    )
+    answer = await reader.readline()
+    writer.close()
+    return answer
+
+
+async def test_no_header_whatever_is_our_own_failure(
+    make_app: MakeApp, run_host: RunHost
+) -> None:
+    async with run_host(make_app(_ECHO)) as rig:
+        port = int(rig.url("").rsplit(":", 1)[1].strip("/"))
+        assert b" 203 " in await _spoken(port, b"Host: a", b"Content-Encoding: gzip")
+        assert b" 203 " in await _spoken(port, b"Host: a", b"x-functions-key: \xff")
+        assert b" 400 " in await _spoken(port, b"Host: \xff")
+        assert b" 400 " in await _spoken(port, b"Host: a b:c")
