@@ -16,6 +16,8 @@ DEPLOYMENT_TYPE = "Microsoft.Resources/deployments"
 STACK_TYPE = "Microsoft.Resources/deploymentStacks"
 STACK_WHAT_IF_TYPE = "Microsoft.Resources/deploymentStacksWhatIfResults"
 SUBSCRIPTION_TYPE = "Microsoft.Resources/subscriptions"
+OF_NAMESPACES = ("register", "unregister", "resourcetypes", "providerpermissions")
+"""What is asked of a namespace, in the place where a type would stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ class Path:
         first, *others = self.rest or ("",)
         if not first:
             return self.id.type
-        if first.lower() == "providers" and len(others) > 1:
+        of_namespace = len(others) < 2 or others[1].lower() in OF_NAMESPACES
+        if first.lower() == "providers" and not of_namespace:
             return "/".join(others[:2])
         return f"Microsoft.Resources/{first}"
 

@@ -13,36 +13,60 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 _TERM = re.compile(
-    r"\s*(?:substringof\('(?P<part>(?:[^']|'')*)',\s*name\)"
+    r"\s*(?:substringof\('(?P<part>(?:[^']|'')*)',\s*(?P<of>name|resourceGroup)\)"
+    r"|startswith\(tagName,\s*'(?P<start>(?:[^']|'')*)'\)"
     r"|(?P<key>resourceType|resourceGroup|location|name|tagName|tagValue)\s+(?P<op>eq|ne)\s+"
     r"'(?P<value>(?:[^']|'')*)')\s*",
     re.IGNORECASE,
 )
+type _Term = tuple[str, str, str]
 
 
 def wanted(records: list[Record], expression: str | None) -> list[Record]:
-    """The records that a `$filter` means; all without one.
+    """The records that a `$filter` means; all without one. `and` binds more than `or`.
 
     Raises:
         ArmError: the filter is none that the service knows.
     """
     if not expression:
         return records
-    terms: list[tuple[str, str, str]] = []
-    for text in re.split(r"\s+and\s+", expression.strip(), flags=re.IGNORECASE):
-        found = _TERM.fullmatch(text)
+    choices = [
+        _terms(text, expression)
+        for text in re.split(r"\s+or\s+", expression.strip(), flags=re.IGNORECASE)
+    ]
+    return [record for record in records if any(_meets(record, one) for one in choices)]
+
+
+def by_tag(expression: str | None) -> bool:
+    """Whether a filter asks for tags: the service then leaves them out of its answer."""
+    return expression is not None and "tagname" in expression.lower()
+
+
+def _terms(text: str, whole: str) -> list[_Term]:
+    terms: list[_Term] = []
+    for part in re.split(r"\s+and\s+", text, flags=re.IGNORECASE):
+        found = _TERM.fullmatch(part)
         if found is None:
-            raise ArmError("InvalidFilterInQueryString", f"Invalid $filter '{expression}'.")
+            raise ArmError("InvalidFilterInQueryString", f"Invalid $filter '{whole}'.")
         if found["part"] is not None:
-            terms.append(("part", "eq", found["part"].replace("''", "'")))
+            terms.append(
+                (f"part {found['of'].lower()}", "eq", found["part"].replace("''", "'"))
+            )
+        elif found["start"] is not None:
+            terms.append(("start", "eq", found["start"].replace("''", "'")))
         else:
             value = found["value"].replace("''", "'")
             terms.append((found["key"].lower(), found["op"].lower(), value))
-    tag = {key: value for key, _, value in terms if key in ("tagname", "tagvalue")}
-    if "tagvalue" in tag and "tagname" not in tag:
+    keys = [key for key, _, _ in terms]
+    if "tagvalue" in keys and "tagname" not in keys:
         raise ArmError("InvalidFilterInQueryString", "A tagValue needs a tagName.")
+    return terms
+
+
+def _meets(record: Record, terms: list[_Term]) -> bool:
+    tag = {key: value for key, _, value in terms if key in ("tagname", "tagvalue")}
     others = [term for term in terms if term[0] not in tag]
-    return [r for r in records if _has_tag(r, tag) and all(_fits(r, *one) for one in others)]
+    return _has_tag(record, tag) and all(_fits(record, *one) for one in others)
 
 
 def in_state(records: list[Record], expression: str | None) -> list[Record]:
@@ -87,8 +111,14 @@ def _has_tag(record: Record, tag: dict[str, str]) -> bool:
 
 
 def _fits(record: Record, key: str, operator: str, value: str) -> bool:
-    if key == "part":
-        return value.lower() in record.id.name.lower()
+    lowered = value.lower()
+    if key == "part name":
+        return lowered in record.id.name.lower()
+    if key == "part resourcegroup":
+        return lowered in (record.id.group or "").lower()
+    if key == "start":
+        tags = record.body.get("tags") or {}
+        return any(name.lower().startswith(lowered) for name in tags)
     actual = {
         "resourcetype": record.id.type,
         "resourcegroup": record.id.group or "",

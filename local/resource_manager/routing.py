@@ -10,6 +10,7 @@ from local.resource_manager.handlers import deployments, generic, groups, stacks
 from local.resource_manager.ids import (
     DEPLOYMENT_TYPE,
     GROUP_TYPE,
+    OF_NAMESPACES,
     STACK_TYPE,
     STACK_WHAT_IF_TYPE,
     SUBSCRIPTION_TYPE,
@@ -61,7 +62,6 @@ _COLLECTIONS: dict[tuple[str, ...], Handler] = {
     ("providers", "microsoft.resources", "deploymentstackswhatifresults"): stacks.what_ifs,
 }
 _NOT_HERE = {"whatif", "exporttemplate", "cancel"}
-_OF_NAMESPACES = {"register", "unregister", "resourcetypes", "providerpermissions"}
 
 
 def handler_of(service: Service, call: Call) -> Callable[[Call], Awaitable[web.StreamResponse]]:
@@ -96,7 +96,7 @@ def _find(call: Call) -> Handler:
     if rest[0] == "providers":
         return (
             generic.by_type
-            if len(rest) == 3 and rest[2] not in _OF_NAMESPACES
+            if len(rest) == 3 and rest[2] not in OF_NAMESPACES
             else subscription.providers
         )
     raise ArmError("InvalidRequestUri", f"'{call.request.path}' names nothing.", status=404)

@@ -132,7 +132,7 @@ class Server:
         self, request: web.Request, principal: str, end_as: dict[str, Any] | None
     ) -> web.StreamResponse:
         if is_tenants(request.path):
-            return tenant_answer(self._service, request)
+            return await tenant_answer(self._service, request)
         # Clients put an empty parent resource between two slashes; the service does not mind.
         spelled = _DOUBLED.sub("/", request.path)
         path = parse_path(_OLD.sub(r"\1/providers/Microsoft.Resources\2", spelled))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from local.resource_manager.answers import json_answer
-from local.resource_manager.errors import ArmError
+from local.resource_manager.errors import ArmError, bad_request
 from local.resource_manager.namespaces import namespace, namespaces
 from local.resource_manager.providers.versions import check_version
+from local.resource_manager.steps import template_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +27,7 @@ def is_tenants(path: str) -> bool:
     return first.lower() in _OWN and (first.lower() != "subscriptions" or not rest)
 
 
-def answer(service: Service, request: web.Request) -> web.StreamResponse:
+async def answer(service: Service, request: web.Request) -> web.StreamResponse:
     """The one subscription, the one tenant, the namespaces.
 
     Raises:
@@ -33,6 +35,10 @@ def answer(service: Service, request: web.Request) -> web.StreamResponse:
     """
     cloud = service.cloud
     first, *rest = request.path.strip("/").split("/")
+    if (request.method, [one.lower() for one in rest]) == (
+        "POST", ["microsoft.resources", "calculatetemplatehash"],
+    ):  # fmt: skip
+        return await _hashed(request)
     if request.method != "GET":
         raise ArmError(
             "OperationNotSupported",
@@ -54,6 +60,17 @@ def answer(service: Service, request: web.Request) -> web.StreamResponse:
             return json_answer(namespace("", name))
         case _:
             raise ArmError("InvalidRequestUri", f"'{request.path}' names nothing.", status=404)
+
+
+async def _hashed(request: web.Request) -> web.StreamResponse:
+    try:
+        template = json.loads(await request.read())
+    except (ValueError, RecursionError) as error:
+        raise bad_request("The request content was invalid JSON.") from error
+    if not isinstance(template, dict):
+        raise bad_request("The request content must be a template.")
+    minified = json.dumps(template, separators=(",", ":"))
+    return json_answer({"minifiedTemplate": minified, "templateHash": template_hash(template)})
 
 
 def subscription(service: Service) -> dict[str, Any]:

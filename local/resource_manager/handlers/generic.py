@@ -8,8 +8,8 @@ from aiohttp import web
 
 from local.resource_manager.answers import async_headers, json_answer, location_headers
 from local.resource_manager.deny import refuse_denied
-from local.resource_manager.errors import ArmError, not_found
-from local.resource_manager.listing import page, wanted
+from local.resource_manager.errors import ArmError, group_not_found, not_found
+from local.resource_manager.listing import by_tag, page, wanted
 from local.resource_manager.providers import NAMESPACES, PROVIDERS
 from local.resource_manager.providers.base import unknown_type
 from local.resource_manager.resources import is_listed
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from local.resource_manager.call import Call
     from local.resource_manager.ids import ResourceId
     from local.resource_manager.service import Service
+    from local.resource_manager.store import Operation
 
 
 async def one(service: Service, call: Call) -> web.StreamResponse:
@@ -37,7 +38,7 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
             return _put(service, call, _merged(found.wanted, call.content()))
         case "DELETE":
             refuse_denied(store, target, "delete", call.principal)
-            operation = service.operations.start("resource.delete", target, end_as=call.end_as)
+            operation = _deletion(service, call)
             headers = location_headers(call.request, operation)
             return json_answer({}, status=202, headers=headers)
         case _:
@@ -81,17 +82,33 @@ async def everything(service: Service, call: Call) -> web.StreamResponse:
     """`GET …/resources`: tracked resources of a subscription or group, filtered."""
     scope = call.path.id
     if scope.group and service.cloud.store.get(scope) is None:
-        raise ArmError(
-            "ResourceGroupNotFound",
-            f"Resource group '{scope.group}' could not be found.",
-            status=404,
-        )
+        raise group_not_found(scope.group)
     records = [one for one in service.cloud.store.below(scope) if is_listed(one)]
     chosen = wanted(records, call.query.get("$filter"))
-    shown = [
-        {k: v for k, v in one.shown().items() if k not in ("properties",)} for one in chosen
-    ]
+    left_out = ("properties", "tags") if by_tag(call.query.get("$filter")) else ("properties",)
+    shown = [{k: v for k, v in one.shown().items() if k not in left_out} for one in chosen]
+    if "provisioningstate" in call.query.get("$expand", "").lower():
+        shown = [
+            {**said, "provisioningState": one.state}
+            for said, one in zip(shown, chosen, strict=True)
+        ]
     return json_answer(page(call, shown))
+
+
+def _deletion(service: Service, call: Call) -> Operation:
+    """The running deletion of a resource, or a new one; not while it is being written."""
+    target = call.path.id
+    for running in service.cloud.store.running(target.key):
+        if running.kind == "resource.delete":
+            return running
+        raise _in_progress(target)
+    return service.operations.start("resource.delete", target, end_as=call.end_as)
+
+
+def _in_progress(target: ResourceId) -> ArmError:
+    return ArmError(
+        "AnotherOperationInProgress", f"Another operation runs on {target}.", status=409
+    )
 
 
 def _missing(service: Service, call: Call) -> web.StreamResponse:
@@ -113,9 +130,7 @@ def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamRespon
     service.resources.check(target, body)
     service.resources.check_surroundings(target)
     if service.operations.busy(target):
-        raise ArmError(
-            "AnotherOperationInProgress", f"Another operation runs on {target}.", status=409
-        )
+        raise _in_progress(target)
     before = store.get(target)
     inputs = {"id": str(before.id if before else target), "body": body}
     operation = service.operations.start("resource.put", target, inputs, end_as=call.end_as)
