@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from geo_router import reading, signed, tables
+from geo_router import signed, tables
 from spaces.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def proof(
 
 def text(told: Mapping[str, Any]) -> str:
     """The proof for a terminal."""
-    verdict = "good" if told["valid"] else f"not good ({told['reason']}): {told['message']}"
+    verdict = "good" if told["valid"] else f"refused, {told['reason']}. {told['message']}"
     lines = [f"token: {verdict}", f"signature: {told['signature']}"]
     claims, data = told["claims"], told["data"]
     if claims is not None and data is not None:
@@ -95,4 +95,4 @@ def _data(claims: dict[str, Any], versions: Mapping[str, str]) -> dict[str, obje
 def _shown(name: str, value: object) -> str:
     if name in ("iat", "exp") and isinstance(value, int) and 0 < value < 1 << 34:
         return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return reading.echo(value).strip("'") if isinstance(value, str) else str(value)
+    return str(value).encode("unicode_escape").decode()

@@ -45,6 +45,7 @@ def test_a_good_token_tells_its_claims_and_the_rules_it_was_decided_by() -> None
     assert told["data"] == {"hash": rules.hash, "version": rules.version, "current": True}
     assert "decided by rules" in proof.text(told)
     assert "2026-11-24T12:15:00Z" in proof.text(told)
+    assert ask("DE")["request_hash"] in proof.text(told)
 
 
 def test_an_old_edition_is_named_where_it_is_known() -> None:
