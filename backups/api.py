@@ -40,7 +40,10 @@ RACES = 5
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup; `state` is completed, verified or failed, times are null until they are known."""
+    """A backup; `state` is completed, verified or failed, times are null until they are known.
+
+    `error` says why it failed or was not verified, and names the object that is damaged.
+    """
 
     backup_id: str
     operation_id: str
@@ -53,6 +56,7 @@ class BackupView(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     attachments: int
     attachment_bytes: int
+    error: str | None = None
 
 
 class BackupList(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,4 +256,5 @@ def _view(row: BackupRow) -> BackupView:
         rows=row.rows,
         attachments=row.attachments,
         attachment_bytes=row.attachment_bytes,
+        error=row.error,
     )

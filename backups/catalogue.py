@@ -43,6 +43,7 @@ class BackupRow(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     attachments: int
     attachment_bytes: int
+    error: str | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,8 +90,12 @@ async def rows(tables: Tables, space_id: str) -> list[BackupRow]:
 
 
 def listed(published: Sequence[BackupRow], operations: Sequence[OpRow]) -> list[BackupRow]:
-    """All backups, newest first: those that exist, and those that failed before they did. Pure."""
+    """All backups, newest first: those that exist, and those that failed before they did. Pure.
+
+    Each carries its operation's error, where there is one: it names what is damaged.
+    """
     known = {row.operation_id for row in published}
+    errors = {op.op_id: op.error for op in operations}
     failed = [
         _failed(op)
         for op in operations
@@ -98,7 +103,10 @@ def listed(published: Sequence[BackupRow], operations: Sequence[OpRow]) -> list[
         and op.op_id not in known
         and op.status in {OpStatus.FAILED, OpStatus.NEEDS_OPERATOR}
     ]
-    return sorted([*published, *failed], key=lambda row: row.backup_id, reverse=True)
+    told = [
+        msgspec.structs.replace(row, error=errors.get(row.operation_id)) for row in published
+    ]
+    return sorted([*told, *failed], key=lambda row: row.backup_id, reverse=True)
 
 
 def newest_good(published: Sequence[BackupRow]) -> BackupRow | None:
@@ -137,6 +145,7 @@ def _failed(op: OpRow) -> BackupRow:
         rows=0,
         attachments=0,
         attachment_bytes=0,
+        error=op.error,
     )
 
 

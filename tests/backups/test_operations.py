@@ -197,8 +197,9 @@ async def test_a_damaged_backup_no_longer_counts_and_the_one_before_does(world: 
     row = await world.operation(op_id)
     assert (row.status, row.error_kind) == (OpStatus.FAILED, "damaged")
     assert "-database is damaged" in row.error
-    states = [view.state for view in (await api.listing(world.bare, "acme")).items]
-    assert states == ["failed", "verified"]
+    views = (await api.listing(world.bare, "acme")).items
+    assert [view.state for view in views] == ["failed", "verified"]
+    assert [view.error for view in views] == [row.error, None]
     last = (await world.space()).last_backup
     assert last is not None
     assert last.backup_id == first
@@ -213,6 +214,7 @@ async def test_a_backup_that_cannot_be_verified_now_stays_completed(world: World
     assert row.status is OpStatus.FAILED
     (view,) = (await api.listing(world.bare, "acme")).items
     assert (view.state, view.verified_at) == ("completed", None)
+    assert "away" in str(view.error)
 
 
 async def test_a_backup_that_failed_before_it_existed_is_listed_as_failed(
@@ -223,6 +225,7 @@ async def test_a_backup_that_failed_before_it_existed_is_listed_as_failed(
     await world.settle()
     (view,) = (await api.listing(world.bare, "acme")).items
     assert (view.state, view.operation_id, view.bytes_stored) == ("failed", op_id, 0)
+    assert "backup-kek" in str(view.error)
     assert view.backup_id.startswith("bkp-000001-")
     assert (await world.space()).last_backup is None
 
