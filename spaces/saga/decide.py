@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # A step whose deadline passed this long ago without a look was left alone: the host was down, or
 # its messages were lost. It then gets this much more, once.
 UNSEEN = timedelta(seconds=60)
-EXTENSION = timedelta(seconds=120)
+EXTENSION = timedelta(seconds=300)
 
 # The most characters of a reason: it stands in several rows, and a row holds 64 KiB.
 MOST_TEXT = 1_000

@@ -66,7 +66,12 @@ async def put(
             raise LostRaceError("a later operation is watched", where=watched) from None
         if watched != op_id:
             await before_taking_over()
-        await tables.commit(ACTIVE_OPS, partition, [Replace(space_id, values, row.etag)])
+        try:
+            await tables.commit(ACTIVE_OPS, partition, [Replace(space_id, values, row.etag)])
+        except LostRaceError:
+            there = await tables.get(ACTIVE_OPS, partition, space_id)
+            if there is None or dict(there.values) != values:
+                raise  # else it met its own first copy
 
 
 async def all_of(tables: Tables) -> list[Watch]:

@@ -157,8 +157,8 @@ class Campaign(World):
         self.abandoned: list[asyncio.Task[object]] = []
         self.to_send: list[tuple[Ordered, str, str]] = []
         self.had_outage = False
-        # An event may overtake its order by a moment, but then it is not given two hours' grace.
-        self.may_overtake = self.day.outages == 0
+        # An event may overtake its order by a moment, and only by one (two minutes, then rejected).
+        self.may_overtake = self.day.outages == 0 and self.day.seconds < 100
         self.orders: list[Ordered] = []
         self.is_calm = False
         self._served: set[str] = set()

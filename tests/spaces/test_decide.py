@@ -112,7 +112,7 @@ def test_a_step_that_nobody_looked_at_is_extended_once(outcome: Outcome) -> None
     decision = after(outcome, now=UNSEEN)
     assert isinstance(decision, Advance)
     assert (decision.op.phase, decision.op.attempt, decision.step_ended) == (Phase.DO, 2, False)
-    assert decision.op.step_deadline_at == UNSEEN + timedelta(seconds=120)
+    assert decision.op.step_deadline_at == UNSEEN + timedelta(seconds=300)
     again = after(outcome, now=UNSEEN, extended=True)
     assert isinstance(again, Advance)
     assert again.op.phase is Phase.UNDO
