@@ -211,10 +211,14 @@ class _Maker:
 
     def _choices(self, name: str, text: str) -> tuple[Choice, ...]:
         chosen = self._chosen(name, text)
-        return tuple(
+        choices = [
             Choice(value=value, text=words, is_chosen=value in chosen and value != "")
             for value, words in _CHOICES[name](self.rules)
-        )
+        ]
+        if name == "certifications":
+            # There are many, in a box of its own height: what is chosen is not to be looked for.
+            choices.sort(key=lambda choice: not choice.is_chosen)
+        return tuple(choices)
 
     def _chosen(self, name: str, text: str) -> set[str]:
         named = set(texts.list_of(text, ",")) if name in texts.LISTS else {text.strip()}
