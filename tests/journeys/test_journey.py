@@ -238,6 +238,24 @@ def test_the_console_asks_for_the_key_once(stack: Stack) -> None:
     assert (status, again[0]) == (200, 304)
 
 
+def test_the_console_answers_a_question_of_the_router(stack: Stack) -> None:
+    assert ask(stack, "GET", "/console/routing?country=DE")[0] == 401
+    key = stack.json("env")["function_key"]
+    shared = "/console/routing?country=NZ&pin=&exclude=uk&exclude=india"
+    status, headers, _ = ask(stack, "GET", f"{shared}&code={key}")
+    cookie = {"Cookie": headers["set-cookie"].split(";")[0]}
+    assert (status, headers["location"]) == (303, shared)
+    status, headers, _ = ask(stack, "GET", headers["location"], headers=cookie)
+    short = "/console/routing?country=NZ&exclude=uk,india"
+    assert (status, headers["location"]) == (303, short)
+    status, headers, page = ask(stack, "GET", short, headers=cookie)
+    assert status == 200
+    assert b"New Zealand" in page
+    assert page.count(b"Left out by wish") == 2
+    assert ask(stack, "GET", "/console/compliance", headers=cookie)[0] == 200
+    assert ask(stack, "GET", "/console/routing?country=%00&x=%ff", headers=cookie)[0] == 400
+
+
 def test_without_a_key_the_api_is_closed(stack: Stack) -> None:
     for path in ("/api/v1/spaces", "/api/v1/queues", "/api/v1/operations/op-x"):
         status, headers, body = ask(stack, "GET", path)
