@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from bench import kit
+from bench.by_hand import ByHand
 from bench.customers import COUNTRIES, Customers
 from bench.kit import Figure
 from bench.stack import running
@@ -54,6 +55,7 @@ async def _measure(home: Home) -> list[Figure]:
             datetime.fromisoformat(one[0]["ended_at"]).timestamp() - told for one in operations
         ]
         twice = await _made_otherwise(home, orders) + sum(len(one) - 1 for one in operations)
+    by_hand = await _by_hand_s(home)
     return [
         Figure(f"{ORDERS} orders placed at once", ordered, "s"),
         Figure(
@@ -61,10 +63,16 @@ async def _measure(home: Home) -> list[Figure]:
         ),
         Figure("… until the median one is", kit.median(ended), "s"),
         Figure(
+            f"{ORDERS} made by hand at once (baseline)",
+            by_hand,
+            "s",
+            note="two cores make 20 databases and 40 instances",
+        ),
+        Figure("the crowd, to by hand", took / by_hand, "times"),
+        Figure(
             "spaces a minute while the crowd lasts",
             60 * ORDERS / took,
             "",
-            note="two cores make 20 databases and 40 instances",
         ),
         Figure("URLs that answer", sum(answering), "", ORDERS),
         Figure(
@@ -76,6 +84,14 @@ async def _measure(home: Home) -> list[Figure]:
             note="operations, databases, instances",
         ),
     ]
+
+
+async def _by_hand_s(home: Home) -> float:
+    """The pieces of as many spaces, made at once beside those that now stand idle."""
+    async with ByHand(home) as by_hand:
+        began = time.monotonic()
+        await asyncio.gather(*(by_hand.make(f"hand-{number}") for number in range(ORDERS)))
+        return time.monotonic() - began
 
 
 async def _all_active(customers: Customers, orders: list[dict[str, Any]]) -> None:

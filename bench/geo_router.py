@@ -26,13 +26,34 @@ from geo_router.rulebook import plain, sources
 from geo_router.rulebook.batch import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).parents[1]
 TODAY = "2026-11-24"
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ROUNDS = 5
 ROWS = 1_000_000
+MOST = contract.LARGEST_BODY - 64
+BAD_BODIES = [
+    b"",
+    b"[" * MOST,
+    b'{"a":' * (MOST // 6) + b"1" + b"}" * (MOST // 6),
+    b'{"country":"DE","coordinates":[' + b"9" * MOST + b",1]}",
+    b'{"country":"DE","coordinates":[NaN,1]}',
+    b'{"country":"' + b"\\u0041" * (MOST // 6) + b'"}',
+    b'{"country":"' + b"A" * MOST + b'"}',
+    b'{"country":"\\ud800"}',
+    b'{"country":"DE","country":"FR"}',
+    b'{"country":"DE","exclude":[' + b",".join([b'"x"'] * (MOST // 4 - 8)) + b"]}",
+    b'{"country":"DE","assertions":[' + b",".join([b"{}"] * (MOST // 3 - 12)) + b"]}",
+    b"{" + b",".join(b'"k%d":1' % at for at in range(MOST // 10)) + b"}",
+    b'{"country":"DE","measured_rtt":{'
+    + b",".join(b'"/~%d":[]' % at for at in range(MOST // 13))
+    + b"}}",
+    b'{"country":"DE","exclude":[' + b",".join([b'"uk"'] * 1_000_000) + b"]}",
+    random.Random(2).randbytes(MOST),
+]
+"""What a stranger may send: as large as is read at all, and once far beyond."""
 
 
 def measure() -> list[Figure]:
@@ -88,6 +109,13 @@ def measure() -> list[Figure]:
         Figure("JSON to JSON, whole explanation", per_s(http, bodies), "1/s"),
         Figure("JSON to JSON, signed", per_s(http_signed, bodies[:400]), "1/s", 10_000),
         Figure("token verified, request read again", per_s(verify, tokens), "1/s"),
+        Figure(
+            "bad input, the slowest body",
+            slowest_ms(http, BAD_BODIES),
+            "ms",
+            50,
+            at_least=False,
+        ),
         *batch_figures(rules),
         Figure("tables in memory", memory, "MiB", 2, at_least=False),
         Figure("cold start over bare Python", cold_start_ms(), "ms", 100, at_least=False),
@@ -104,6 +132,15 @@ def per_s[T](call: Callable[[T], object], arguments: list[T], *, repeat: int = 1
                 call(argument)
         best = min(best, time.process_time() - started)
     return len(arguments) * repeat / best
+
+
+def slowest_ms(call: Callable[[bytes], object], arguments: Sequence[bytes]) -> float:
+    """The processor time of the argument that takes longest, each in its best round."""
+    worst = 0.0
+    for argument in arguments:
+        took = [per_s(call, [argument]) for _ in range(2)]
+        worst = max(worst, 1000 / max(took))
+    return worst
 
 
 def batch_figures(rules: tables.Tables) -> list[Figure]:
