@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -13,7 +13,7 @@ import pytest
 
 from geo_router import router, tables, texts, web
 from geo_router.model import Decision, Refusal, Role
-from geo_router.pages import form, phrases, worldmap
+from geo_router.pages import form, phrases
 from geo_router.reading import FIELDS
 from spaces import session
 from spaces.settings import ROOT, settings
@@ -259,28 +259,6 @@ def test_what_is_chosen_stands_first_among_the_many() -> None:
     assert len(boxes_) == len(RULES.offerings)
 
 
-def luminance(colour: str) -> float:
-    wide = colour if len(colour) == 7 else "#" + "".join(c * 2 for c in colour[1:])
-    parts = [int(wide[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (
-        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_every_colour_of_text_stands_out_from_what_is_behind_it(scheme: int) -> None:
-    sheet = (ROOT / "console" / "static" / "console.css").read_text()
-    colours = dict(
-        re.findall(r"--(\w+): (#\w+)", re.findall(r":root \{([^}]*)\}", sheet)[scheme])
-    )
-    assert {"ink", "quiet", "accent", "good", "bad", "busy"} <= set(colours)
-    for behind in ("paper", "card"):
-        for name in ("ink", "quiet", "accent", "good", "bad", "busy"):
-            a, b = sorted((luminance(colours[name]), luminance(colours[behind])))
-            assert (b + 0.05) / (a + 0.05) >= 4.5, (name, behind)
-
-
 # --- nothing breaks out
 
 
@@ -494,93 +472,6 @@ def test_no_closed_set_is_without_words() -> None:
     assert reasons <= set(phrases.REASONS)
 
 
-# --- the map
-
-
-def coordinates(path: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML](\S+) ([^\sMLz]+)", path)]
-
-
-def drawn(lat: float, lon: float, ranked: tuple[str, ...] = CLUSTERS) -> worldmap.Map:
-    chosen = ranked[0] if ranked else None
-    return worldmap.draw(
-        RULES.clusters, ranked, chosen=chosen, lat=lat, lon=lon, who="somebody"
-    )
-
-
-POINTS = [
-    (-90.0, 0.0), (90.0, 0.0), (0.0, 180.0), (0.0, -180.0), (-41.0, 174.0), (48.8566, 2.3522),
-    (-48.8566, -177.6478), (51.5, 179.999), (-17.85, 178.2), (90.0, 180.0), (-89.9, -180.0),
-    *[(country.lat, country.lon) for country in RULES.countries.values()],
-]  # fmt: skip
-
-
-def test_whatever_is_drawn_stands_inside_the_view_box() -> None:
-    for lat, lon in POINTS:
-        shown = drawn(lat, lon)
-        left, top, width, height = map(float, shown.box.split())
-        points = [(shown.x - 4, shown.y - 4), (shown.x + 4, shown.y + 4)]
-        points += [(mark.x + d, mark.y + d) for mark in shown.marks for d in (-3, 3)]
-        for line in shown.lines:
-            points += coordinates(line.path)
-        assert len(shown.lines) == 6
-        for x, y in points:
-            # Written so that what is no number fails.
-            assert left <= x <= left + width, (lat, lon)
-            assert top <= y <= top + height, (lat, lon)
-        assert "nan" not in str(shown)
-        assert "inf" not in str(shown)
-
-
-def test_a_line_joins_the_customer_and_the_cluster_without_a_leap() -> None:
-    for lat, lon in POINTS:
-        for line in drawn(lat, lon).lines:
-            cluster = RULES.clusters[CLUSTERS.index(line.id)]
-            legs = [coordinates(f"M{leg}") for leg in line.path.split("M")[1:]]
-            assert legs[0][0] == (round(lon + 180, 1), round(90 - lat, 1))
-            assert legs[-1][-1] == (round(cluster.lon + 180, 1), round(90 - cluster.lat, 1))
-            for leg in legs:
-                assert all(abs(b[0] - a[0]) <= 180 for a, b in pairwise(leg))
-            for a, b in pairwise(legs):
-                assert {a[-1][0], b[0][0]} == {0.0, 360.0}
-                assert a[-1][1] == b[0][1]
-
-
-def test_a_line_is_the_shortest_way() -> None:
-    paris, tokyo = (2.35, 48.86), (139.7, 35.7)
-    (way,) = worldmap.great_circle(paris, tokyo)
-    assert max(lat for _, lat in way) > 65
-    assert len(worldmap.great_circle((170.0, -40.0), (-80.0, 40.0))) == 2
-
-
-def boxes(shown: worldmap.Map, size: float) -> list[tuple[str, float, float, float, float]]:
-    """The names on the map as boxes (left, top, right, bottom), at a text size in units."""
-    out: list[tuple[str, float, float, float, float]] = []
-    for mark in shown.marks:
-        wide = len(mark.label) * size * 0.58
-        left = mark.label_x - (wide if mark.anchor == "end" else 0)
-        top = mark.label_y - size * 0.75
-        out.append((mark.id, left, top, left + wide, mark.label_y + size * 0.2))
-    return out
-
-
-@pytest.mark.parametrize("ranked", [CLUSTERS, (), ("india",)])
-def test_no_names_overlap_or_leave_the_map_wide_or_narrow(ranked: tuple[str, ...]) -> None:
-    sheet = (ROOT / "console" / "static" / "console.css").read_text()
-    sizes = [float(size) for size in re.findall(r"\.mark text \{ font-size: (\d+)px", sheet)]
-    assert len(sizes) == 2
-    for size in sizes:
-        shown = drawn(50.0, 10.0, ranked)
-        left, top, width, height = map(float, shown.box.split())
-        named = boxes(shown, size)
-        for _, x, y, right, bottom in named:
-            assert left <= x < right <= left + width
-            assert top <= y < bottom <= top + height
-        for a, b in combinations(named, 2):
-            apart = a[3] <= b[1] or b[3] <= a[1] or a[4] <= b[2] or b[4] <= a[2]
-            assert apart, (size, a, b)
-
-
 def test_the_map_has_a_name_words_and_a_table_beside_it() -> None:
     shown = page({"country": "NZ"})
     (svg,) = shown.all("svg")
@@ -591,13 +482,6 @@ def test_the_map_has_a_name_words_and_a_table_beside_it() -> None:
     assert ", then ".join(names[name] for name in order) in words
     assert len(shown.within(svg, "g")) == 6
     assert shown.all("caption")
-
-
-def test_the_coasts_are_small_and_on_the_globe() -> None:
-    assert len(worldmap.land()) < 12_000
-    for x, y in coordinates(worldmap.land()):
-        assert 0 <= x <= 360
-        assert 0 <= y <= 180
 
 
 def test_a_query_is_written_as_it_is_read() -> None:
