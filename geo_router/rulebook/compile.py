@@ -43,10 +43,29 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{given.out} is not what {given.rules} gives: run python -m {arguments.prog[10:]}",
                 file=sys.stderr,
             )
-        return int(stands != fresh)
+        stale = [path for path, text in _schemas().items() if _text(path) != text]
+        if stale:
+            print(f"stale: {', '.join(path.name for path in stale)}", file=sys.stderr)  # noqa: T201
+        return int(stands != fresh or bool(stale))
     given.out.write_bytes(fresh)
+    for path, text in _schemas().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     print(f"{given.out.name} {len(fresh)} bytes sha256:{hashlib.sha256(fresh).hexdigest()}")  # noqa: T201
     return 0
+
+
+def _schemas() -> dict[Path, str]:
+    """The JSON Schema of each YAML file, as a file beside them."""
+    return {
+        sources.FOLDER / "schema" / f"{Path(name).stem}.json": json.dumps(schema, indent=1)
+        + "\n"
+        for name, schema in sources.schemas().items()
+    }
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def compiled(folder: Path = sources.FOLDER) -> bytes:

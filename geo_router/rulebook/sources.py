@@ -1,7 +1,8 @@
 """The files of rules/ as people edit them: their shapes, and reading them.
 
 A field that is not described here is refused, so that a typing error is not a silent loss of law.
-The shapes are the schema: `schemas()` gives them as JSON Schema 2020-12.
+The shapes are the schema: `schemas()` gives them as JSON Schema 2020-12, and `rules compile`
+writes them to rules/schema/, where an editor finds them.
 """
 
 from __future__ import annotations
@@ -354,7 +355,8 @@ def schemas() -> dict[str, dict[str, Any]]:
         "obligations.yaml": Obligations,
         "CHANGES.yaml": Changes,
     }
-    return {name: msgspec.json.schema(shape) for name, shape in shapes.items()}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {name: head | msgspec.json.schema(shape) for name, shape in shapes.items()}
 
 
 class _UniqueKeyLoader(yaml.CSafeLoader):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections import Counter
 from itertools import product
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -150,3 +152,21 @@ def test_a_change_of_the_rules_is_entered_with_its_author() -> None:
     assert entry["author"] == "rules-editor"
     assert entry["reviewer"] is None or entry["reviewer"] != entry["author"]
     assert {"what", "why", "source", "date"} <= entry.keys()
+
+
+def test_every_file_of_the_rules_fits_its_schema_and_the_schema_is_current(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in sources.schemas():
+        schema = json.loads((sources.FOLDER / "schema" / name).with_suffix(".json").read_text())
+        check = jsonschema.Draft202012Validator(schema)
+        written = yaml.safe_load((sources.FOLDER / name).read_text())
+        # A date that YAML reads as one is text to the shapes.
+        told = json.loads(json.dumps(written, default=str))
+        check.validate(told)
+        assert not check.is_valid({**told, "no_such_field": 1}), name
+    assert compiling.main(["--check"]) == 0
+    shutil.copytree(sources.FOLDER, tmp_path / "rules")
+    monkeypatch.setattr(sources, "FOLDER", tmp_path / "rules")
+    (tmp_path / "rules" / "schema" / "clusters.json").write_text("{}")
+    assert compiling.main(["--check"]) == 1
