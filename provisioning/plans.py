@@ -16,7 +16,7 @@ PROVISION = Plan(
     kind=OpKind.PROVISION,
     queue=QUEUE,
     steps=(
-        Step(name="route", act=route.act, budget_s=300),
+        Step(name="route", act=route.act, undo=route.undo, budget_s=1800),
         Step(name="reserve", act=reserve.act, undo=reserve.undo, budget_s=300),
         Step(name="deploy", act=deploy.act, undo=deploy.undo, budget_s=1800),
         Step(name="data", act=data.act, budget_s=900),

@@ -46,10 +46,9 @@ async def act(ports: Ports, work: Work) -> Outcome:
     Before it, the stacks of earlier attempts to open the space go away: they hold its host name,
     and cost.
     """
-    for earlier in _incarnations(work.space)[1:]:
-        removing = await _remove(ports, earlier)
-        if removing is not None:
-            return removing
+    removing = await remove_earlier(ports, work.space)
+    if removing is not None:
+        return removing
     stack = await ports.arm.get_stack(names.stack(work.space))
     match stack.state:
         case StackState.ABSENT:
@@ -67,18 +66,20 @@ async def act(ports: Ports, work: Work) -> Outcome:
 
 
 async def undo(ports: Ports, work: Work) -> Outcome:
-    """Delete the stacks and all they made; Done only when a GET shows their absence."""
-    for name in _incarnations(work.space):
-        removing = await _remove(ports, name)
-        if removing is not None:
-            return removing
+    """Delete the stack and all it made; Done only when a GET shows its absence."""
+    removing = await _remove(ports, names.stack(work.space))
+    if removing is not None:
+        return removing
     return Done(detail="nothing is left", change=lambda space: replace(space, resources=None))
 
 
-def _incarnations(space: Space) -> list[str]:
-    """The names of the space's stacks, this incarnation's first."""
-    numbers = range(space.incarnation, 0, -1)
-    return [names.stack(replace(space, incarnation=number)) for number in numbers]
+async def remove_earlier(ports: Ports, space: Space) -> Wait | None:
+    """Start or watch the deletion of the stacks of earlier incarnations; None once all are absent."""
+    for number in range(1, space.incarnation):
+        removing = await _remove(ports, names.stack(replace(space, incarnation=number)))
+        if removing is not None:
+            return removing
+    return None
 
 
 async def _remove(ports: Ports, name: str) -> Wait | None:

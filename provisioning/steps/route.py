@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from geo_router import signed
+from provisioning import hosts
+from provisioning.steps.deploy import remove_earlier
 from spaces.clusters import CLUSTERS
 from spaces.errors import ErrorKind
 from spaces.saga.outcomes import Done, Failed, Outcome
@@ -22,6 +24,15 @@ async def act(ports: Ports, work: Work) -> Outcome:
     request: dict[str, object] = json.loads(work.space.route_request)
     answer = signed.decide_again(request, now=work.now)
     return judge(work.space, answer)
+
+
+async def undo(ports: Ports, work: Work) -> Outcome:
+    """Give back what was there before the operation: the order's name, stacks of earlier attempts."""
+    removing = await remove_earlier(ports, work.space)
+    if removing is not None:
+        return removing
+    await hosts.free(ports, name=work.space.name, space_id=work.space.space_id)
+    return Done(detail=f"{work.space.name} is free")
 
 
 def judge(space: Space, answer: dict[str, object]) -> Outcome:

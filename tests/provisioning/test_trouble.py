@@ -12,6 +12,7 @@ import pytest
 
 import spaces.saga.sweep
 from provisioning import hosts, orders
+from provisioning.steps import route
 from spaces import audit, names
 from spaces.errors import (
     DamagedError,
@@ -72,14 +73,19 @@ async def test_a_tier_that_changes_under_an_opening_waits_for_it() -> None:
     space_id = await paid(world, script=Script(duration_s=20))
     await world.pump()
     await world.send(
-        a_billing_event(kind="plan_changed", plan="premium", sequence=2, event_id="e-2"),
+        a_billing_event(
+            order_id=None, kind="plan_changed", plan="premium", sequence=2, event_id="e-2"
+        ),
         message_id="m-2",
     )
-    order_id = (await world.space(space_id)).order_id
-    assert order_id
     await world.settle()
     space = await world.space(space_id)
-    assert (space.status, space.tier) == (Status.ACTIVE, "standard")
+    assert space.billing is not None
+    assert (space.status, space.tier, space.billing.plan) == (
+        Status.ACTIVE,
+        "standard",
+        "premium",
+    )
     assert world.arm.request(f"{space_id}-1").parameters["plan"] == "standard"
 
 
@@ -138,6 +144,31 @@ async def test_a_second_opening_that_fails_removes_the_first_too() -> None:
     assert (await world.space(space_id)).status is Status.FAILED
     assert world.arm.names() == []
     await assert_nothing_left(world, space_id)
+
+
+async def test_an_opening_refused_at_its_first_step_gives_everything_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The law changed: of a first opening the name goes back, of a second its first stack too."""
+    refused = {"decision": "refused", "cluster": None, "refusal": "law"}
+    for tries in (1, 2):
+        world = World()
+        space_id = await paid(world)
+        if tries == 2:
+            poison(world, "arm", "instances")
+            await world.settle(hours=3)
+            heal(world, "arm")
+            await world.send(
+                a_billing_event(order_id=None, kind="resumed", sequence=2, event_id="e-2"),
+                message_id="m-2",
+            )
+        with monkeypatch.context() as patch:
+            patch.setattr(route.signed, "decide_again", lambda request, now: refused)
+            await world.settle()
+        assert (await world.space(space_id)).status is Status.FAILED
+        assert world.arm.names() == []
+        assert await world.bare.tables.query("hosts") == []
+        await assert_nothing_left(world, space_id)
 
 
 async def test_a_stack_that_cannot_be_deleted_ends_with_an_operator() -> None:
@@ -226,6 +257,23 @@ async def test_rights_that_never_come_fail_the_order_with_the_reason() -> None:
 
 
 # --- the sweeper and the watches
+
+
+async def test_a_call_once_more_takes_the_events_along_that_were_never_sent() -> None:
+    """Its step would take them for delivered and clear their rows."""
+    world = World()
+    space_id = await paid(world)
+    item = world.bus.receive("billing-events")[0]
+    world.bus.faults.plan("send", Stopped())
+    with pytest.raises(Stopped):
+        await world._on_billing(item)
+    world.bus.complete(item)  # not even a redelivery says them again
+    world.clock.advance(hours=2)
+    await world.settle()
+    await sweep(world.ports, grace_s=GRACE_S)
+    await world.settle()
+    assert (await world.space(space_id)).status is Status.ACTIVE
+    await assert_nothing_left(world, space_id)
 
 
 async def test_one_damaged_space_does_not_keep_the_others_from_the_sweeper() -> None:

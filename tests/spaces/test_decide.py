@@ -119,9 +119,9 @@ def test_a_step_that_nobody_looked_at_is_extended_once(outcome: Outcome) -> None
 
 
 def test_a_done_step_is_done_however_late() -> None:
-    decision = after(Done(), now=UNSEEN)
+    decision = after(Done(), now=UNSEEN, extended=True)
     assert isinstance(decision, Advance)
-    assert decision.op.step == "deploy"
+    assert (decision.op.step, decision.op.extended) == ("deploy", False)
 
 
 def test_a_reason_of_any_length_fits_into_its_rows() -> None:
