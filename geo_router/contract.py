@@ -15,8 +15,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from geo_router import explain, router, signed, tables, texts
-from geo_router.evidence import NONE, Evidence
-from geo_router.model import Refusal
+from geo_router.model import NO_EVIDENCE, Evidence, Refusal
 from spaces.errors import FieldError, InvalidError, KpaxError, RefusedError
 from spaces.jsonlimits import decode_strictly
 from spaces.problems import problem
@@ -65,7 +64,7 @@ def decide(
     *,
     now: datetime,
     key: SigningKey | None,
-    evidence: Evidence = NONE,
+    evidence: Evidence = NO_EVIDENCE,
 ) -> Answered:
     """The outcome of a request: allowed, queued or for review; a refusal raises a `KpaxError`.
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
+
+from geo_router.model import NO_EVIDENCE, Evidence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,27 +23,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("kpax.geo_router")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """What is known of the caller's network.
-
-    `source`: `none` nobody looked, `address` the database was asked (and may know no country),
-    `unavailable` the database cannot be read. `outranks` an `ip_country` of the request: a caller
-    whom we do not know does not choose what speaks against them.
-    """
-
-    country: str | None = None
-    source: Literal["none", "address", "unavailable"] = "none"
-    outranks: bool = False
-
-
-NONE = Evidence()
-
-
 def look_up(database: Path | None, address: Address | None, *, outranks: bool) -> Evidence:
     """The evidence of an address; without a database or an address there is none."""
     if database is None or address is None:
-        return NONE
+        return NO_EVIDENCE
     reader = _reader(database)
     if reader is None:
         return Evidence(source="unavailable")

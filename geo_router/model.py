@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 COUNTED_STATUS = ("current", "renamed")
 """A certification in one of these states counts; `superseded` and `retired` only where accepted."""
@@ -71,6 +71,23 @@ class Request:
     superseded_counts: bool = False
     measured: tuple[tuple[int, tuple[float, ...]], ...] = ()
     data_kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of the caller's network.
+
+    `source`: `none` nobody looked, `address` the database was asked (and may know no country),
+    `unavailable` the database cannot be read. `outranks` an `ip_country` of the request: a caller
+    whom we do not know does not choose what speaks against them.
+    """
+
+    country: str | None = None
+    source: Literal["none", "address", "unavailable"] = "none"
+    outranks: bool = False
+
+
+NO_EVIDENCE = Evidence()
 
 
 class Part(NamedTuple):

@@ -11,8 +11,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from geo_router import decide, explain, reading, tables
-from geo_router.evidence import NONE, Evidence
-from geo_router.model import Decision, Refusal, Request
+from geo_router.model import NO_EVIDENCE, Decision, Evidence, Refusal, Request
 from spaces.errors import FieldError
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def settle(
     as_of: str | date | None = None,
     metric: str = "rtt",
     placement: Mapping[str, str] | None = None,
-    evidence: Evidence = NONE,
+    evidence: Evidence = NO_EVIDENCE,
 ) -> Settled:
     """Read, decide and explain; `today` is the day of the question.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
 
@@ -15,6 +15,9 @@ from spaces import callers
 from spaces.errors import NotFoundError
 from spaces.http import Reply, Request, endpoint
 from spaces.wiring import ports
+
+if TYPE_CHECKING:
+    from geo_router.model import Evidence
 
 blueprint = func.Blueprint()
 
@@ -202,7 +205,7 @@ async def list_requests(request: Request) -> Reply:
     return Reply(body=await reviews.stored(request.ports))
 
 
-def _evidence(request: Request) -> evidence.Evidence:
+def _evidence(request: Request) -> Evidence:
     """What the network says: of a stranger by our own proxy, of a known caller by what it tells.
 
     A stranger does not choose what speaks against them; a known caller asks for somebody else.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from geo_router import contract, evidence, signed
-from geo_router.evidence import Evidence
+from geo_router.model import NO_EVIDENCE, Evidence
 from tests.geo_router.builders import NOW, a_key, ask
 from tests.geo_router.mmdb import a_database
 
@@ -61,7 +61,7 @@ def look(address: object, path: Path | None, *, outranks: bool = True) -> Eviden
 
 
 def test_without_a_file_or_an_address_nobody_looks(tmp_path: Path) -> None:
-    assert look(PARIS, None) == look(None, tmp_path) == evidence.NONE
+    assert look(PARIS, None) == look(None, tmp_path) == NO_EVIDENCE
 
 
 @pytest.mark.usefixtures("records")
