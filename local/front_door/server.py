@@ -33,6 +33,7 @@ log = logging.getLogger("local.front_door")
 _CONNECT_S = 1.0
 _ORIGIN_S = 60.0  # an origin's first byte, and each next one
 _CHUNK_BYTES = 64 * 1024
+_ROUNDS = 2
 _REPEATABLE = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 _HOP_BY_HOP = {
     "connection",
@@ -96,18 +97,26 @@ class FrontDoor:
 
     async def _forward(self, request: web.BaseRequest, route: Route) -> web.StreamResponse:
         body = _Body(request)
-        for origin in await self._health.candidates(route):
-            try:
-                return await self._pass_on(request, origin, body)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                self._health.failed(origin)
-            except TimeoutError:
-                return pages.gateway_timeout()
-            except aiohttp.ClientError as error:
-                self._health.failed(origin)
-                log.info("origin.broke %s %s", origin.instance, type(error).__name__)
-                if body.used or request.method not in _REPEATABLE:
-                    return pages.bad_gateway()
+        broke: set[Origin] = set()
+        # All that were thought healthy may be gone while another has come up unseen, as in a
+        # restart of one after the other: then all are asked, and those that answer have a turn.
+        for _ in range(_ROUNDS):
+            candidates = [o for o in await self._health.candidates(route) if o not in broke]
+            if not candidates:
+                break
+            for origin in candidates:
+                try:
+                    return await self._pass_on(request, origin, body)
+                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                    self._health.failed(origin)
+                except TimeoutError:
+                    return pages.gateway_timeout()
+                except aiohttp.ClientError as error:
+                    self._health.failed(origin)
+                    broke.add(origin)
+                    log.info("origin.broke %s %s", origin.instance, type(error).__name__)
+                    if body.used or request.method not in _REPEATABLE:
+                        return pages.bad_gateway()
         return pages.no_healthy_instance()
 
     async def _pass_on(

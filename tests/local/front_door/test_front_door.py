@@ -239,6 +239,24 @@ async def test_after_a_kill_every_request_still_is_answered(
             assert (await answer.json())["body"] == "body"
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_restart_of_one_after_the_other_is_not_noticed(
+    door: Door, browser: aiohttp.ClientSession, method: str
+) -> None:
+    async def ask() -> None:
+        async with browser.request(method, f"{door.url}/x", data=b"body") as answer:
+            assert answer.status == 200
+            assert (await answer.json())["body"] == "body"
+
+    for instance in door.instances:
+        for _ in door.instances:
+            await ask()
+        await instance.stop()
+        for _ in door.instances:
+            await ask()
+        await instance.start()  # and the next one goes at once, before this one was asked again
+
+
 async def test_a_sick_instance_is_left_out_and_taken_back(
     door: Door, browser: aiohttp.ClientSession
 ) -> None:
