@@ -84,7 +84,8 @@ class KeyVaultServer:
         """
         async with self._refreshing:
             seen = self._file_version()
-            wanted = {vault.id: vault for vault in self._vaults.all().values()}
+            known = {vault.id: vault for vault in self._vaults.known().values()}
+            wanted = {key: vault for key, vault in known.items() if not vault.deleted}
             for gone in set(self._served) - set(wanted):
                 vault, site = self._served.pop(gone)
                 del self._by_port[vault.port]
@@ -96,7 +97,7 @@ class KeyVaultServer:
                         await self._serve(vault)
                     except OSError as error:
                         failed = error
-            self._store.keep_only(wanted)
+            self._store.keep_only(known)
             if failed:
                 raise failed
             self._seen = seen

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -36,6 +36,8 @@ class Vault:
     name: str
     port: int
     id: str
+    deleted: bool = False
+    """Softly: it is not served, and its content is kept."""
 
     @property
     def uri(self) -> str:
@@ -70,12 +72,27 @@ class Vaults:
         await asyncio.to_thread(self._unregister, name)
         await self._tell_server()
 
+    async def withdraw(self, name: str) -> None:
+        """Serve a vault no more and keep what it holds; an unknown name is no error."""
+        await asyncio.to_thread(self._mark, name, deleted=True)
+        await self._tell_server()
+
+    async def restore(self, name: str) -> Vault | None:
+        """Serve a withdrawn vault again, with what it held; None when there is none."""
+        await asyncio.to_thread(self._mark, name, deleted=False)
+        await self._tell_server()
+        return self.get(name)
+
     def get(self, name: str) -> Vault | None:
         """The vault of this name, or None."""
         return self.all().get(name)
 
     def all(self) -> dict[str, Vault]:
-        """Every registered vault by its name."""
+        """Every vault that is served, by its name."""
+        return {name: vault for name, vault in self.known().items() if not vault.deleted}
+
+    def known(self) -> dict[str, Vault]:
+        """Every registered vault by its name, the withdrawn ones too."""
         try:
             rows = json.loads(self._file.read_bytes())
         except FileNotFoundError:
@@ -88,8 +105,8 @@ class Vaults:
 
     def _register(self, names: list[str]) -> dict[str, Vault]:
         with self._home.locked("key_vault_vaults"):
-            known = self.all()
-            new = [name for name in names if name not in known]
+            known = self.known()
+            new = [name for name in names if name not in known or known[name].deleted]
             for name in new:
                 port = self._home.port(_port_name(name))
                 known[name] = Vault(name=name, port=port, id=uuid.uuid4().hex)
@@ -99,10 +116,17 @@ class Vaults:
 
     def _unregister(self, name: str) -> None:
         with self._home.locked("key_vault_vaults"):
-            known = self.all()
+            known = self.known()
             if known.pop(name, None):
                 self._write(known)
                 self._home.forget_port(_port_name(name))
+
+    def _mark(self, name: str, *, deleted: bool) -> None:
+        with self._home.locked("key_vault_vaults"):
+            known = self.known()
+            if name in known:
+                known[name] = replace(known[name], deleted=deleted)
+                self._write(known)
 
     def _write(self, vaults: dict[str, Vault]) -> None:
         rows = [asdict(vault) for vault in vaults.values()]
