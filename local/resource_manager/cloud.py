@@ -111,6 +111,14 @@ class VaultServers(Protocol):
         """The vault, made where needed; it answers."""
         ...
 
+    async def withdraw(self, name: str) -> None:
+        """Serve it no more, keep what it holds."""
+        ...
+
+    async def restore(self, name: str) -> VaultServer | None:
+        """Serve it again, if it was withdrawn."""
+        ...
+
     async def remove(self, name: str) -> None:
         """Delete it with all it holds."""
         ...
@@ -129,6 +137,10 @@ class VaultData(Protocol):
 
     async def set_secret(self, vault: str, name: str, value: str) -> dict[str, Any]:
         """A new version of a secret; its uri."""
+        ...
+
+    async def get_secret(self, vault: str, name: str, version: str | None) -> str | None:
+        """The value of a secret; None when there is none."""
         ...
 
     async def ensure_key(self, vault: str, name: str, kind: dict[str, Any]) -> dict[str, Any]:

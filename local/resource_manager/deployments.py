@@ -28,6 +28,7 @@ from local.resource_manager.parameters import shown
 from local.resource_manager.providers.versions import check_version
 from local.resource_manager.resources import check_group
 from local.resource_manager.scope import Place
+from local.resource_manager.secret_references import values_of
 from local.resource_manager.steps import Steps, facts, template_hash
 from local.resource_manager.store import Record
 from local.resource_manager.template import Template, read
@@ -60,14 +61,15 @@ class Deployments:
         self._resources = resources
         self._cloud = resources.cloud
 
-    def place(self, target: ResourceId, location: str | None) -> Place:
-        """Where the deployment with this id deploys to."""
+    def place(self, target: ResourceId, location: str | None, principal: str = "") -> Place:
+        """Where the deployment with this id deploys to, and for whom."""
         return Place(
             subscription=target.subscription,
             tenant=self._cloud.tenant,
             deployment=target.name,
             location=location,
             group=target.group,
+            principal=principal,
             read_group=self._resources.group,
         )
 
@@ -109,7 +111,7 @@ class Deployments:
         )
         graph = build(template)
         runtime = _Running(self._resources)
-        scope = replace(template.scope, symbols=graph.symbols).with_runtime(runtime)
+        scope = graph.seen_from(template.scope).with_runtime(runtime)
         record = self._record(target, template, properties, place, ledger)
         steps = Steps(target)
         try:
@@ -142,7 +144,7 @@ class Deployments:
                     f"The template function '{error.function}' is not expected at this location"
                 ) from error
             return  # names that only a running deployment knows: they are checked then
-        template.check_outputs(replace(template.scope, symbols=graph.symbols))
+        template.check_outputs(graph.seen_from(template.scope))
         for node in graph.nodes.values():
             if node.existing:
                 continue
@@ -159,12 +161,16 @@ class Deployments:
         properties = body.get("properties")
         if not isinstance(properties, dict) or not isinstance(node.raw["properties"], dict):
             raise TemplateError(f"The nested deployment '{node.id.name}' has no properties")
-        place = self.place(node.id, body.get("location") or node.scope.place.location)
+        place = self.place(
+            node.id,
+            body.get("location") or node.scope.place.location,
+            node.scope.place.principal,
+        )
         check_properties(properties, place, nested=True)
         raw = node.raw["properties"]["template"]
         outer = node.scope if is_outer(node.raw) else None
         given = {
-            name: entry if is_known(entry) else {"value": UNKNOWN}
+            name: {"value": UNKNOWN} if _is_open(entry) else entry
             for name, entry in _object(properties.get("parameters"), node).items()
         }
         self._check(read(raw, given, place, outer=outer), depth + 1)
@@ -205,11 +211,13 @@ class Deployments:
         if node.is_deployment:
             raw = node.raw["properties"]
             parameters = resolve(raw.get("parameters") or {}, scope)
+            given = await values_of(self._cloud, parameters, raw["template"])
+            parameters = given or parameters
             location = resolve(node.raw.get("location"), scope) or scope.place.location
             await self.run(
                 node.id,
                 {"template": raw["template"], "parameters": parameters},
-                self.place(node.id, location),
+                self.place(node.id, location, scope.place.principal),
                 ledger,
                 outer=scope if is_outer(node.raw) else None,
             )
@@ -328,6 +336,11 @@ def check_properties(properties: Any, place: Place, *, nested: bool = False) -> 
         raise ArmError(
             "LocationRequired", "The location property is required for this deployment."
         )
+
+
+def _is_open(entry: Any) -> bool:  # noqa: ANN401 — as it came
+    """Whether a parameter's value is known only when the deployment runs."""
+    return not is_known(entry) or (isinstance(entry, dict) and "reference" in entry)
 
 
 def _object(value: Any, node: Node) -> dict[str, Any]:  # noqa: ANN401 — as it came

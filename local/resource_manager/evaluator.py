@@ -213,7 +213,9 @@ def _call_user(node: Call, scope: Scope) -> Any:  # noqa: ANN401 — see above
         for one, argument in zip(declared, node.arguments, strict=True)
     }
     # A user function sees its own parameters and nothing else, not even another user function.
-    inner = type(scope)(place=scope.place, parameters=values).refusing("reference", "list*")
+    inner = type(scope)(place=scope.place, parameters=values).refusing(
+        "reference", "references", "list*"
+    )
     return resolve(function["output"]["value"], inner)
 
 

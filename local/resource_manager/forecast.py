@@ -104,10 +104,6 @@ class Forecaster:
             seen = record.shown()
         return seen if full else seen["properties"]
 
-    def references(self, targets: tuple[ResourceId, ...], *, full: bool) -> list[Any]:
-        """The same of many."""
-        return [self.reference(one, full=full) for one in targets]
-
     def action(self, verb: str, target: ResourceId, argument: Any) -> Any:  # noqa: ANN401 — JSON
         """What a `list…` call answers now; it is not known of what does not exist yet."""
         record = self._store.get(target)
@@ -144,7 +140,7 @@ class Forecaster:
                 self._nested(node, scope)
             elif not node.existing:
                 self._found.changes[node.key] = self._change(node, scope, target)
-        scope = replace(template.scope, symbols=graph.symbols).with_runtime(self)
+        scope = graph.seen_from(template.scope).with_runtime(self)
         self._outputs[target.key] = {"outputs": template.foreseen_outputs(scope)}
 
     def _nested(self, node: Node, scope: Scope) -> None:
@@ -157,7 +153,7 @@ class Forecaster:
         self._run(
             node.id,
             {"template": raw["template"], "parameters": parameters},
-            self._deployments.place(node.id, location),
+            self._deployments.place(node.id, location, scope.place.principal),
             scope if is_outer(node.raw) else None,
         )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from local.resource_manager.budget import spend
 from local.resource_manager.errors import ArmError, TemplateError
 from local.resource_manager.evaluator import check, copies, evaluate, expressions_in, resolve
-from local.resource_manager.expressions import Call, parse, walk
+from local.resource_manager.expressions import Call, Literal, parse, walk
 from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, ResourceId
 from local.resource_manager.ids import parse as parse_id
 from local.resource_manager.scope import Scope
@@ -72,7 +72,11 @@ class Graph:
 
     nodes: dict[str, Node] = field(default_factory=dict)
     symbols: dict[str, ResourceId] = field(default_factory=dict)
-    scope: Scope | None = None
+    loops: dict[str, tuple[ResourceId, ...]] = field(default_factory=dict)
+
+    def seen_from(self, scope: Scope) -> Scope:
+        """A scope of the same template in which the resources have their names."""
+        return replace(scope, symbols=self.symbols, loops_of_symbols=self.loops)
 
 
 @dataclass(slots=True)
@@ -89,6 +93,7 @@ class _Builder:
     skipped: set[str] = field(default_factory=set)
     loops: dict[str, list[str]] = field(default_factory=dict)
     symbols: dict[str, list[str]] = field(default_factory=dict)
+    looped_symbols: set[str] = field(default_factory=set)
     serial: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -125,6 +130,10 @@ def references(raw: Any, scope: Scope) -> Iterator[ResourceId]:  # noqa: ANN401 
                     found = _named(str(named), scope)
                     if found is not None:
                         yield found
+                case Call(name=name, arguments=(Literal(value=str(symbol)), *_)) if (
+                    name.lower() == "references"
+                ):
+                    yield from scope.loops_of_symbols.get(symbol, ())
                 case _:
                     continue
 
@@ -172,6 +181,9 @@ def _add(
         raise TemplateError(
             "A copy loop needs name and count, and stands on top-level resources"
         )
+    if symbol is not None:
+        builder.looped_symbols.add(symbol)
+        builder.symbols.setdefault(symbol, [])
     keys: list[str] = []
     for turn in copies(loop, scope):
         keys += _add_one(builder, raw, turn, symbol=symbol, parent=None)
@@ -194,7 +206,7 @@ def _add_one(
     parent: Node | None,
 ) -> list[str]:
     spend(50)
-    at_once = scope.refusing("reference", "list*")
+    at_once = scope.refusing("reference", "references", "list*")
     node = _node(raw, scope, at_once, parent)
     wanted = resolve(raw.get("condition", True), at_once)
     if not isinstance(wanted, bool):
@@ -308,9 +320,17 @@ def _connected(builder: _Builder) -> Graph:
     }
     if not builder.symbolic:
         ids = {key: draft.node.id for key, draft in builder.drafts.items()}
-    graph = Graph(symbols=ids, scope=replace(builder.template.scope, symbols=ids))
+    loops = {
+        symbol: tuple(
+            builder.drafts[key].node.id
+            for key in builder.symbols[symbol]
+            if key in builder.drafts
+        )
+        for symbol in builder.looped_symbols
+    }
+    graph = Graph(symbols=ids, loops=loops)
     for key, draft in builder.drafts.items():
-        scope = replace(draft.node.scope, symbols=ids)
+        scope = replace(draft.node.scope, symbols=ids, loops_of_symbols=loops)
         after: list[str] = list(builder.serial.get(key, ()))
         for wait in draft.waits:
             after += _awaited(builder, wait, draft.node)

@@ -128,7 +128,7 @@ def bind(declared: Mapping[str, Any], given: Mapping[str, Any], scope: Scope) ->
         place=scope.place,
         parameters=lazy,
         user_functions=scope.user_functions,
-    ).refusing("reference", "list*", "copyIndex")
+    ).refusing("reference", "references", "list*", "copyIndex")
     return {name: lazy[name] for name in declared}
 
 

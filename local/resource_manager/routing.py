@@ -58,6 +58,7 @@ _COLLECTIONS: dict[tuple[str, ...], Handler] = {
     ("validatemoveresources",): groups.move,
     ("exporttemplate",): groups.export_template,
     ("providers", "microsoft.resources", "deployments"): deployments.many,
+    ("providers", "microsoft.keyvault", "deletedvaults"): subscription.deleted_vaults,
     ("providers", "microsoft.resources", "deploymentstacks"): stacks.many,
     ("providers", "microsoft.resources", "deploymentstackswhatifresults"): stacks.what_ifs,
 }

@@ -30,6 +30,8 @@ class Place:
     deployment: str
     location: str | None = None
     group: str | None = None
+    principal: str = ""
+    """Who deploys, for `deployer()`."""
     read_group: Callable[[str], dict[str, Any] | None] = lambda _: None
 
     @property
@@ -51,6 +53,7 @@ class Scope:
     variable_names: frozenset[str] = frozenset()
     user_functions: Mapping[str, Any] = field(default_factory=dict)
     symbols: Mapping[str, ResourceId] = field(default_factory=dict)
+    loops_of_symbols: Mapping[str, tuple[ResourceId, ...]] = field(default_factory=dict)
     loops: Mapping[str, int] = field(default_factory=dict)
     loop: int | None = None
     lambda_values: Mapping[str, Any] = field(default_factory=dict)

@@ -191,7 +191,12 @@ class Server:
 
         async def come_back() -> None:
             await asyncio.sleep(seconds)
-            await self._listen()
+            while True:
+                try:
+                    return await self._listen()
+                except OSError as error:  # somebody else took the port meanwhile
+                    log.error("server.not_listening %s", error)  # noqa: TRY400 — the reason says it all
+                    await asyncio.sleep(0.1)
 
         task = asyncio.create_task(come_back())
         self._tasks.add(task)

@@ -133,7 +133,7 @@ class Service:
         try:
             end_as_asked(operation)
             refuse_canceled(canceled=is_canceled())  # before it, or this process, began
-            place = self.deployments.place(target, inputs["location"])
+            place = self.deployments.place(target, inputs["location"], principal)
             ledger = Ledger(allow=allow, is_canceled=is_canceled)
             await self.deployments.run(target, inputs, place, ledger)
             if inputs.get("mode") == "Complete":
@@ -163,7 +163,7 @@ class Service:
     async def _foresee(self, operation: Operation) -> dict[str, Any]:
         end_as_asked(operation)
         inputs, target = operation.inputs or {}, parse((operation.inputs or {})["id"])
-        place = self.deployments.place(target, inputs["location"])
+        place = self.deployments.place(target, inputs["location"], inputs["principal"])
         found = Forecaster(self.resources, self.deployments).foresee(target, inputs, place)
         return result(found, inputs["format"])
 

@@ -15,6 +15,7 @@ from local.resource_manager.errors import ArmError, bad_request
 from local.resource_manager.forecast import Forecaster
 from local.resource_manager.ids import GROUP_TYPE, STACK_TYPE, STACK_WHAT_IF_TYPE, parse
 from local.resource_manager.operations import end_as_asked
+from local.resource_manager.secret_references import values_of
 from local.resource_manager.stacks import BUSY, deployment_of, unmanage_of
 from local.resource_manager.store import Record
 
@@ -47,9 +48,17 @@ class StackWhatIfs:
         operations.handle("stackWhatIf.run", self._run)
 
     def put(
-        self, target: ResourceId, body: dict[str, Any], *, end_as: dict[str, Any] | None = None
+        self,
+        target: ResourceId,
+        body: dict[str, Any],
+        checked: dict[str, Any],
+        *,
+        principal: str,
+        end_as: dict[str, Any] | None = None,
     ) -> tuple[Record, Operation, bool]:
         """Keep what shall be looked at; the result, the operation, whether it is new.
+
+        `checked` is the body with the values that references in it lead to.
 
         Raises:
             ArmError: it is no stack that could be.
@@ -66,7 +75,7 @@ class StackWhatIfs:
         stack = _stack_of(target, given.get("deploymentStackResourceId"))
         interval = given.get("retentionInterval")
         expires = datetime.now(UTC) + _interval(interval)
-        properties = self._stacks.validate(stack, body)
+        properties = self._stacks.validate(stack, checked, principal)
         before = self.get(target)
         kept = {"location": body["location"]} if body.get("location") else {}
         record = Record(
@@ -84,6 +93,7 @@ class StackWhatIfs:
             hidden={
                 "template": given["template"],
                 "parameters": given.get("parameters") or {},
+                "principal": principal,
                 "expires_at": expires.isoformat(),
             },
         )
@@ -136,7 +146,7 @@ class StackWhatIfs:
             return None
         try:
             end_as_asked(operation)
-            facts = self._foreseen(record)
+            facts = self._foreseen(record, await self._inputs(record))
         except ArmError as error:
             properties = {**record.properties, "error": error.inner()}
             body = {**record.body, "properties": properties}
@@ -148,15 +158,24 @@ class StackWhatIfs:
         done = self._store.update(record.id, state="succeeded", body=body)
         return done.shown() if done else None
 
-    def _foreseen(self, record: Record) -> dict[str, Any]:
+    async def _inputs(self, record: Record) -> dict[str, Any]:
+        """Template and parameters, as secrets are now."""
+        kept = record.hidden
+        cloud = self._resources.cloud
+        given = await values_of(cloud, kept["parameters"], kept["template"])
+        return {"template": kept["template"], "parameters": given or kept["parameters"]}
+
+    def _foreseen(self, record: Record, inputs: dict[str, Any]) -> dict[str, Any]:
         wanted = record.properties
         stack_id = parse(wanted["deploymentStackResourceId"])
         stack = self._store.get(stack_id)
         scope = parse(wanted["deploymentScope"])
         deployment = deployment_of(stack_id, scope, "what-if")
-        place = self._stacks.deployments.place(deployment, record.body.get("location"))
+        place = self._stacks.deployments.place(
+            deployment, record.body.get("location"), record.hidden["principal"]
+        )
         forecaster = Forecaster(self._resources, self._stacks.deployments)
-        found = forecaster.foresee(deployment, record.hidden, place)
+        found = forecaster.foresee(deployment, inputs, place)
         deny = wanted["denySettings"]
         old_deny = stack.properties["denySettings"] if stack else _NO_DENY
         modes = (old_deny["mode"], deny["mode"])

@@ -61,16 +61,18 @@ class Stacks:
         operations.handle("stack.put", self._run_put)
         operations.handle("stack.delete", self._run_delete)
 
-    def validate(self, target: ResourceId, body: dict[str, Any]) -> dict[str, Any]:
+    def validate(
+        self, target: ResourceId, body: dict[str, Any], principal: str
+    ) -> dict[str, Any]:
         """The properties that a stack would have.
 
         Raises:
             ArmError: the body or the template is wrong.
         """
-        return self.checked(target, body)[0]
+        return self.checked(target, body, principal)[0]
 
     def checked(
-        self, target: ResourceId, body: dict[str, Any]
+        self, target: ResourceId, body: dict[str, Any], principal: str
     ) -> tuple[dict[str, Any], Template]:
         """The same, with the template.
 
@@ -85,7 +87,7 @@ class Stacks:
         unmanage = unmanage_of(properties.get("actionOnUnmanage"))
         scope = self._scope(target, properties.get("deploymentScope"))
         place = self.deployments.place(
-            deployment_of(target, scope, "validate"), body.get("location")
+            deployment_of(target, scope, "validate"), body.get("location"), principal
         )
         template = self.deployments.validate({**properties, "mode": "Incremental"}, place)
         level = str(properties.get("validationLevel") or "Provider")
@@ -106,7 +108,12 @@ class Stacks:
         return said, template
 
     def put(
-        self, target: ResourceId, body: dict[str, Any], *, end_as: dict[str, Any] | None = None
+        self,
+        target: ResourceId,
+        body: dict[str, Any],
+        principal: str,
+        *,
+        end_as: dict[str, Any] | None = None,
     ) -> tuple[Record, Operation, bool]:
         """Begin to create or update; the stack, the operation, whether it is new.
 
@@ -115,7 +122,7 @@ class Stacks:
         """
         before = self._store.get(target)
         self._refuse_busy(target, before)
-        properties = self.validate(target, body)
+        properties = self.validate(target, body, principal)
         kept = {
             key: before.properties[key]
             for key in ("outputs", "resources", "deploymentId")
@@ -137,6 +144,7 @@ class Stacks:
             "template": wanted["template"],
             "parameters": wanted.get("parameters") or {},
             "location": body.get("location"),
+            "principal": principal,
         }
         operation = self._operations.start("stack.put", record.id, inputs, end_as=end_as)
         return record, operation, before is None
@@ -194,7 +202,9 @@ class Stacks:
         self._note(record.id, "deploying", facts)
         try:
             end_as_asked(operation)
-            place = self.deployments.place(deployment, inputs["location"])
+            place = self.deployments.place(
+                deployment, inputs["location"], inputs.get("principal", "")
+            )
             done = await self.deployments.run(deployment, inputs, place, ledger)
             self._note(record.id, "deletingResources", {})
             unmanaged = await self._let_go(record, ledger)

@@ -25,9 +25,9 @@ _MISSING = {
     "external, getSecret": "read other systems while a parameter file is compiled, not a template",
     "providers": "withdrawn by the service",
     "managementGroup, managementGroupResourceId": "there is one subscription and nothing above it",
-    "references, toLogicalZone(s), toPhysicalZone(s)": "new, and of no use to one machine",
-    "deployer": "the caller is known to deny settings, not yet to templates",
-    "uriComponent of non-ASCII, date formats beyond the common ones": "refused or left as they are",
+    "toLogicalZone(s), toPhysicalZone(s)": "one machine has no physical zones to tell apart",
+    "externalInput": "given by deployment tools, which resolve it before they call",
+    "date formats beyond the common ones": "left as they are",
 }
 
 
@@ -50,7 +50,8 @@ def page() -> str:
     lines += [f"| `{one.type}` | {one.summary} |" for one in PROVIDERS.values()]
     lines += [
         "",
-        "API versions are not told apart: any version of a type is taken and answered alike.",
+        "API versions are those of the service, per namespace (`providers/versions.py`); another one",
+        "is refused. They are answered alike: a property of a newer version is taken by an older.",
         "",
         "## Sizes of virtual machines",
         "",

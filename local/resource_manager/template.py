@@ -129,7 +129,7 @@ def read(body: Any, given: Any, place: Place, *, outer: Scope | None = None) -> 
     ).refusing("newGuid", "utcNow")
     for name, function in functions.items():
         _check_function(name, function, scope)
-    check(variables, scope.refusing("reference", "list*"))
+    check(variables, scope.refusing("reference", "references", "list*"))
     scope = replace(scope, variables=_lazily(variables, scope))
     check(body.get("outputs") or {}, scope)
     return Template(body=body, scope=scope, values=values)
@@ -186,7 +186,7 @@ def _loops(variables: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _lazily(variables: Mapping[str, Any], scope: Scope) -> Callable[[Scope, str], Any]:
     """Variables as a function of their name; each is computed once, in the template's own scope."""
-    inner_refused = ("reference", "list*", "copyIndex")
+    inner_refused = ("reference", "references", "list*", "copyIndex")
     compute: dict[str, Callable[[], Any]] = {}
 
     def computed(raw: Any) -> Callable[[], Any]:  # noqa: ANN401 — template value
@@ -194,7 +194,7 @@ def _lazily(variables: Mapping[str, Any], scope: Scope) -> Callable[[Scope, str]
 
     def looped(loop: dict[str, Any]) -> Callable[[], Any]:
         return lambda: [
-            resolve(loop["input"], turn.refusing("reference", "list*"))
+            resolve(loop["input"], turn.refusing("reference", "references", "list*"))
             for turn in copies(loop, here)
         ]
 
@@ -249,7 +249,9 @@ def _check_function(name: str, function: Mapping[str, Any], scope: Scope) -> Non
     for parameter in declared.values():
         if "defaultValue" in parameter:
             raise TemplateError(f"The user function '{name}' must not have default values")
-    inner = Scope(place=scope.place, parameters=declared).refusing("reference", "list*")
+    inner = Scope(place=scope.place, parameters=declared).refusing(
+        "reference", "references", "list*"
+    )
     check(function["output"]["value"], inner)
 
 

@@ -72,6 +72,12 @@ def _deployment(scope: Scope) -> dict[str, Any]:
     return shown
 
 
+@template_function("deployer", 0, style=Style.SCOPED)
+def _deployer(scope: Scope) -> dict[str, Any]:
+    place = scope.place
+    return {"objectId": place.principal, "tenantId": place.tenant, "userPrincipalName": ""}
+
+
 @template_function("environment", 0)
 def _environment() -> dict[str, Any]:
     return _ENVIRONMENT
@@ -152,6 +158,17 @@ def _reference(scope: Scope, target: str, version: str = "", how: str = "") -> A
         raise NeedsRuntimeError("reference")
     found = _target(scope, text(target, "reference"))
     return scope.runtime.reference(found, full=how.lower() == "full")
+
+
+@template_function("references", 1, 2, style=Style.SCOPED)
+def _references(scope: Scope, symbol: str, how: str = "") -> list[Any]:
+    name = text(symbol, "references")
+    if name not in scope.loops_of_symbols:
+        raise TemplateError(f"'{name}' is no symbolic name of a resource loop")
+    if scope.runtime is None:
+        raise NeedsRuntimeError("references")
+    runtime, full = scope.runtime, how.lower() == "full"
+    return [runtime.reference(one, full=full) for one in scope.loops_of_symbols[name]]
 
 
 @template_function("list*", 1, 3, style=Style.SCOPED)

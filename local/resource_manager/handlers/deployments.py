@@ -21,6 +21,7 @@ from local.resource_manager.ids import DEPLOYMENT_TYPE, ResourceId
 from local.resource_manager.listing import in_state, page
 from local.resource_manager.operations import now
 from local.resource_manager.parameters import shown
+from local.resource_manager.secret_references import with_secrets
 from local.resource_manager.steps import template_hash
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 async def one(service: Service, call: Call) -> web.StreamResponse:
     """HEAD, GET, PUT and DELETE of one deployment."""
     if call.method == "PUT":
-        return _put(service, call)
+        return _put(service, call, await with_secrets(service.cloud, call.content()))
     found = service.cloud.store.get(call.path.id)
     if call.method == "HEAD":
         return web.Response(status=404 if found is None else 204)
@@ -64,8 +65,8 @@ async def many(service: Service, call: Call) -> web.StreamResponse:
 
 async def validate(service: Service, call: Call) -> web.StreamResponse:
     """Whether a template would be taken; 400 says why not."""
-    body = call.content()
-    place = service.deployments.place(call.path.id, body.get("location"))
+    body = await with_secrets(service.cloud, call.content())
+    place = service.deployments.place(call.path.id, body.get("location"), call.principal)
     refuse_absent_group(service, call.path.id)
     properties = _properties(body)
     template = service.deployments.validate(properties, place)
@@ -85,10 +86,10 @@ async def validate(service: Service, call: Call) -> web.StreamResponse:
 
 async def what_if(service: Service, call: Call) -> web.StreamResponse:
     """What deploying would change; nothing is done."""
-    body, target = call.content(), call.path.id
+    body, target = await with_secrets(service.cloud, call.content()), call.path.id
     properties = _properties(body)
     how = result_format(properties)
-    place = service.deployments.place(target, body.get("location"))
+    place = service.deployments.place(target, body.get("location"), call.principal)
     refuse_absent_group(service, target)
     service.deployments.validate(properties, place)
     inputs = {
@@ -97,6 +98,7 @@ async def what_if(service: Service, call: Call) -> web.StreamResponse:
         "parameters": properties.get("parameters") or {},
         "location": body.get("location"),
         "mode": mode_of(properties),
+        "principal": call.principal,
         "format": how,
     }
     # Its own id, so that a deployment of this name may run beside it.
@@ -169,11 +171,11 @@ def _deployment(service: Service, call: Call) -> Record:
     return found
 
 
-def _put(service: Service, call: Call) -> web.StreamResponse:
-    target, body = call.path.id, call.content()
+def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamResponse:
+    target = call.path.id
     _refuse_running(service, call)
     found = service.cloud.store.get(target)
-    place = service.deployments.place(target, body.get("location"))
+    place = service.deployments.place(target, body.get("location"), call.principal)
     refuse_absent_group(service, target)
     moved = found is not None and found.body.get("location") != body.get("location")
     if found is not None and moved and target.group is None:

@@ -12,6 +12,7 @@ from local.resource_manager.errors import ArmError
 from local.resource_manager.handlers.deployments import refuse_absent_group
 from local.resource_manager.ids import STACK_TYPE
 from local.resource_manager.listing import page
+from local.resource_manager.secret_references import with_secrets
 
 if TYPE_CHECKING:
     from local.resource_manager.call import Call
@@ -28,9 +29,11 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
                 raise _not_found(call)
             return json_answer(service.stacks.shown(found))
         case "PUT":
-            body = call.content()
+            body = await with_secrets(service.cloud, call.content())
             refuse_absent_group(service, target)
-            record, operation, new = service.stacks.put(target, body, end_as=call.end_as)
+            record, operation, new = service.stacks.put(
+                target, body, call.principal, end_as=call.end_as
+            )
             headers = async_headers(call.request, operation)
             shown = service.stacks.shown(record)
             return json_answer(shown, status=201 if new else 200, headers=headers)
@@ -55,9 +58,9 @@ async def many(service: Service, call: Call) -> web.StreamResponse:
 
 async def validate(service: Service, call: Call) -> web.StreamResponse:
     """Whether a stack would be taken; 400 is a normal answer."""
-    body = call.content()
+    body = await with_secrets(service.cloud, call.content())
     refuse_absent_group(service, call.path.id)
-    properties, template = service.stacks.checked(call.path.id, body)
+    properties, template = service.stacks.checked(call.path.id, body, call.principal)
     said = {"id": str(call.path.id), "name": call.path.id.name, "type": STACK_TYPE}
     contents = service.deployments.contents(template)
     told = {
@@ -81,7 +84,12 @@ async def what_if(service: Service, call: Call) -> web.StreamResponse:
     results, target = service.stack_what_ifs, call.path.id
     if call.method == "PUT":
         refuse_absent_group(service, target)
-        record, operation, new = results.put(target, call.content(), end_as=call.end_as)
+        body = call.content()
+        # Checked with the values of secrets, kept with the references to them.
+        checked = await with_secrets(service.cloud, body)
+        record, operation, new = results.put(
+            target, body, checked, principal=call.principal, end_as=call.end_as
+        )
         headers = async_headers(call.request, operation)
         return json_answer(record.shown(), status=201 if new else 200, headers=headers)
     found = results.get(target)

@@ -10,9 +10,10 @@ from aiohttp import web
 from local.resource_manager.answers import json_answer, operation_result, operation_status
 from local.resource_manager.deny import refuse_denied
 from local.resource_manager.errors import ArmError, bad_request, not_found
-from local.resource_manager.ids import GROUP_TYPE
+from local.resource_manager.ids import GROUP_TYPE, parse
 from local.resource_manager.listing import page
 from local.resource_manager.namespaces import namespace, namespaces
+from local.resource_manager.providers.base import normal_location
 from local.resource_manager.providers.vault import VAULT
 from local.resource_manager.providers.versions import REGIONS
 from local.resource_manager.resources import is_listed
@@ -125,17 +126,43 @@ async def operation(service: Service, call: Call) -> web.StreamResponse:
 
 
 async def deleted_vault(service: Service, call: Call) -> web.StreamResponse:
-    """A softly deleted vault: GET tells of it, POST purge frees its name."""
-    name = call.path.id.name
+    """A softly deleted vault: GET tells of it, POST purge frees its name and drops its content."""
+    name, place = call.path.id.name, call.path.id.parts[-1].pairs[0][1]
     about = service.cloud.store.buried(VAULT).get(name.lower())
-    if about is None:
+    if about is None or normal_location(about["location"]) != normal_location(place):
         raise ArmError(
             "DeletedVaultNotFound", f"The deleted vault '{name}' was not found.", status=404
         )
-    if call.path.rest == ("purge",) and call.method == "POST":
+    if call.path.rest and call.method == "POST":
+        if about.get("purgeProtectionEnabled"):
+            raise ArmError(
+                "MethodNotAllowed",
+                "Operation 'DeletedVaultPurge' is not allowed: the vault is protected from it.",
+                status=405,
+            )
+        await service.cloud.vaults.remove(parse(about["vaultId"]).name)
         service.cloud.store.purge(VAULT, name)
         return web.Response(status=200)
-    return json_answer({"id": str(call.path.id), "name": name, "properties": about})
+    if call.method != "GET":
+        raise service.method_not_allowed(call)
+    return json_answer(_buried(service, about))
+
+
+async def deleted_vaults(service: Service, call: Call) -> web.StreamResponse:
+    """All softly deleted vaults."""
+    found = service.cloud.store.buried(VAULT).values()
+    return json_answer(page(call, [_buried(service, about) for about in found]))
+
+
+def _buried(service: Service, about: dict[str, Any]) -> dict[str, Any]:
+    name = parse(about["vaultId"]).name
+    return {
+        "id": f"/subscriptions/{service.cloud.subscription}/providers/Microsoft.KeyVault/"
+        f"locations/{about['location']}/deletedVaults/{name}",
+        "name": name,
+        "type": "Microsoft.KeyVault/deletedVaults",
+        "properties": about,
+    }
 
 
 def _changed(service: Service, call: Call, kept: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Key vaults: vaults of the local Key Vault, each at an address of its own.
 
-A deleted vault keeps its name until it is purged, as on Azure, where soft delete cannot be
-switched off. Its contents are gone at once here: a recover is not offered, and refused.
+A deleted vault keeps its name and what it holds until it is purged or recovered, as on Azure,
+where soft delete cannot be switched off. Nobody purges here when the retention ends.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from local.resource_manager.errors import ArmError
@@ -27,7 +28,8 @@ class Vaults(Provider):
     required = ("properties.tenantId", "properties.sku.name")
     taken = "VaultAlreadyExists"
     summary = (
-        "a vault of the local Key Vault (TLS, own port); the name stays taken until purged"
+        "a vault of the local Key Vault (TLS, own port); a deleted one keeps name and content "
+        "until it is purged or recovered"
     )
 
     def check(self, body: dict[str, Any], target: ResourceId) -> None:
@@ -43,26 +45,61 @@ class Vaults(Provider):
                 "alphanumeric characters, begin with a letter and not hold two hyphens in a row.",
             )
         one_of(at(body, "properties.sku.name"), ("standard", "premium"), "properties.sku.name")
-        one_of(at(body, "properties.createMode"), ("default",), "properties.createMode")
+        one_of(
+            at(body, "properties.createMode"), ("default", "recover"), "properties.createMode"
+        )
+        days = at(body, "properties.softDeleteRetentionInDays")
+        if isinstance(days, int) and not 7 <= days <= 90:
+            raise ArmError(
+                "BadRequest", "The property 'softDeleteRetentionInDays' is between 7 and 90."
+            )
 
     async def realise(self, record: Record, cloud: Cloud) -> dict[str, Any]:
-        """A vault that answers."""
-        if record.id.name.lower() in cloud.store.buried(VAULT):
+        """A vault that answers: a new one, the one that is, or the one that was."""
+        name, wanted = record.id.name, record.properties
+        buried = name.lower() in cloud.store.buried(VAULT)
+        recover = str(wanted.get("createMode")).lower() == "recover"
+        if buried and not recover:
             raise ArmError(
                 "ConflictError",
                 f"A vault with the same name already exists in deleted state. You need to "
-                f"either recover or purge existing key vault. '{record.id.name}'",
+                f"either recover or purge existing key vault. '{name}'",
                 status=409,
             )
-        vault = await cloud.vaults.ensure(record.id.name)
-        return {"vaultUri": vault.uri, "enableSoftDelete": True}
+        if buried:
+            await cloud.vaults.restore(name)
+            cloud.store.purge(VAULT, name)
+        elif recover and cloud.vaults.get(name) is None:
+            raise ArmError(
+                "VaultNotFound", f"There is no deleted vault '{name}' to recover.", status=404
+            )
+        vault = await cloud.vaults.ensure(name)
+        days = wanted.get("softDeleteRetentionInDays", 90)
+        return {
+            "vaultUri": vault.uri,
+            "enableSoftDelete": True,
+            "softDeleteRetentionInDays": days,
+        }
 
     async def remove(self, record: Record, cloud: Cloud) -> None:
-        """The vault with all it holds; its name stays taken."""
-        if "vaultUri" in record.properties:
-            about = {"vaultId": str(record.id), "location": record.body.get("location")}
-            cloud.store.bury(VAULT, record.id.name, about)
-        await cloud.vaults.remove(record.id.name)
+        """Serve it no more; its name stays taken, and what it holds is kept."""
+        if "vaultUri" not in record.properties:  # never made: nothing to keep
+            await cloud.vaults.remove(record.id.name)
+            return
+        deleted = datetime.now(UTC)
+        days = int(record.properties.get("softDeleteRetentionInDays", 90))
+        about = {
+            "vaultId": str(record.id),
+            "location": record.body.get("location"),
+            "tags": record.body.get("tags") or {},
+            "deletionDate": deleted.isoformat(timespec="seconds"),
+            "scheduledPurgeDate": (deleted + timedelta(days=days)).isoformat(
+                timespec="seconds"
+            ),
+            "purgeProtectionEnabled": record.properties.get("enablePurgeProtection") is True,
+        }
+        cloud.store.bury(VAULT, record.id.name, about)
+        await cloud.vaults.withdraw(record.id.name)
 
 
 class Secrets(Provider):

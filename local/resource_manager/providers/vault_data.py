@@ -39,6 +39,11 @@ class VaultClient:
         """A new version of a secret."""
         return await self._call("PUT", vault, f"secrets/{name}", {"value": value})
 
+    async def get_secret(self, vault: str, name: str, version: str | None) -> str | None:
+        """The value of a secret; None when there is none."""
+        path = f"secrets/{name}/{version}" if version else f"secrets/{name}"
+        return (await self._call("GET", vault, path, None, missing=True)).get("value")
+
     async def ensure_key(self, vault: str, name: str, kind: dict[str, Any]) -> dict[str, Any]:
         """The key, made where there is none."""
         found = await self._call("GET", vault, f"keys/{name}", None, missing=True)

@@ -108,12 +108,23 @@ class FakeVault:
 @dataclass
 class FakeVaults:
     vaults: dict[str, FakeVault] = field(default_factory=dict)
+    withdrawn: dict[str, FakeVault] = field(default_factory=dict)
 
     async def ensure(self, name: str) -> FakeVault:
         return self.vaults.setdefault(name, FakeVault(name))
 
+    async def withdraw(self, name: str) -> None:
+        if name in self.vaults:
+            self.withdrawn[name] = self.vaults.pop(name)
+
+    async def restore(self, name: str) -> FakeVault | None:
+        if name in self.withdrawn:
+            self.vaults[name] = self.withdrawn.pop(name)
+        return self.vaults.get(name)
+
     async def remove(self, name: str) -> None:
         self.vaults.pop(name, None)
+        self.withdrawn.pop(name, None)
 
     def get(self, name: str) -> FakeVault | None:
         return self.vaults.get(name)
@@ -131,6 +142,13 @@ class FakeVaultData:
         versions = self.secrets.setdefault((vault, name), [])
         versions.append(value)
         return {"id": f"https://127.0.0.1/{vault}/secrets/{name}/{len(versions)}"}
+
+    async def get_secret(self, vault: str, name: str, version: str | None) -> str | None:
+        versions = self.secrets.get((vault, name), [])
+        if version is None:
+            return versions[-1] if versions else None
+        number = int(version)
+        return versions[number - 1] if 0 < number <= len(versions) else None
 
     async def ensure_key(self, vault: str, name: str, kind: dict[str, Any]) -> dict[str, Any]:
         self.keys.setdefault((vault, name), kind)
