@@ -11,15 +11,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spaces import audit
-from spaces.errors import ConflictError, KpaxError, LostRaceError, ThrottledError, UnknownError
+from spaces.errors import ConflictError, LostRaceError, UnknownError
 from spaces.lifecycle import MATRIX
 from spaces.messages import Poke, encode
 from spaces.model import OpStatus, Phase, Running
 from spaces.ports import Message
 from spaces.registry import NO_MESSAGE, Change, Event, OpRow, Registry, StepRow
 from spaces.saga import watch
-from spaces.saga.decide import MOST_TEXT, Advance, Again, Finish, decide, outcome_of
+from spaces.saga.decide import MOST_TEXT, Advance, Again, Finish, decide
+from spaces.saga.late import take_back
 from spaces.saga.outcomes import Done, Outcome, Work
+from spaces.saga.perform import perform
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -64,6 +66,7 @@ async def _move(
     op = loaded.space.op
     if op is None or op.ticket != poke.ticket:
         await say_again(ports, registry, loaded.space)  # 2
+        await take_back(ports, plans, loaded.space, poke, message_id=message_id)
         return True
     plan = plans[op.kind]
     work = Work(space=loaded.space, op=op, now=ports.clock.now())
@@ -86,20 +89,6 @@ async def _move(
     if isinstance(decision, Finish):
         await watch.drop(ports.tables, poke.space_id, op.op_id)
     return True
-
-
-async def perform(ports: Ports, plan: Plan, work: Work) -> Outcome:
-    """The only line that touches the world: the step's effect, or its undoing, as an outcome."""
-    step = plan.step(work.op.step)
-    act = step.act if work.op.phase is Phase.DO else step.undo
-    if act is None:
-        return Done(detail="nothing to undo")
-    try:
-        return await act(ports, work)
-    except ThrottledError as error:
-        return outcome_of(error.kind, str(error), retry_after_s=error.retry_after_s)
-    except KpaxError as error:
-        return outcome_of(error.kind, str(error), slug=error.problem_slug)
 
 
 async def say_again(ports: Ports, registry: Registry, space: Space) -> None:

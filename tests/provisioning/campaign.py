@@ -41,12 +41,16 @@ _worker: ContextVar[Worker] = ContextVar("worker")
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One run of a handler; `gates` are the port calls that it waits to make."""
+    """One run of a handler; `gates` are the port calls that it waits to make.
+
+    One that is asleep goes on long after its message was given to another: its next call is late.
+    """
 
     name: str
     task: asyncio.Task[object] | None = None
     item: Received | None = None
     is_late: bool = False
+    is_asleep: bool = False
     gates: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
 
 
@@ -304,6 +308,8 @@ class Campaign(World):
         swept_at = self.clock.now()
         for _ in range(MOST_STEPS):
             await self._turn()
+            if self.chance.random() < 0.01:
+                self._wake_one()
             if self._go_on() or self._begin_something():
                 continue
             if self.sweeper and self.clock.now() >= swept_at + timedelta(seconds=60):
@@ -311,10 +317,19 @@ class Campaign(World):
                 self._launch("sweep", sweep(self.ports, grace_s=GRACE_S))
                 continue
             if self._is_over():
-                return
+                if not self._wake_one():
+                    return
+                continue
             assert self.clock.now() < until, "the estate does not come to rest"
             self._advance(self._until_something())
         raise AssertionError("more steps than any clean run needs")
+
+    def _wake_one(self) -> bool:
+        asleep = [worker for worker in self.workers if worker.is_asleep]
+        if asleep:
+            self.trace.append(f"{asleep[0].name} wakes up")
+            asleep[0].is_asleep = False
+        return bool(asleep)
 
     def _is_over(self) -> bool:
         """Nothing stands in a queue, and nobody is watched where there is a sweeper."""
@@ -342,7 +357,7 @@ class Campaign(World):
 
     def _go_on(self) -> bool:
         """Let one waiting worker make its call; false where nobody waits, or chance says no."""
-        waiting = [worker for worker in self.workers if worker.gates]
+        waiting = [worker for worker in self.workers if worker.gates and not worker.is_asleep]
         if not waiting or (self.chance.random() < 0.12 and not self.is_calm):
             return False
         worker = self.chance.choice(waiting)
@@ -359,7 +374,7 @@ class Campaign(World):
                 return False
             self._launch(f"billing-system {message_id}", self.send(body, message_id=message_id))
             return True
-        if len(self.workers) >= MOST_WORKERS:
+        if len([each for each in self.workers if not each.is_asleep]) >= MOST_WORKERS:
             return False
         for queue in self.chance.sample(QUEUES, len(QUEUES)):
             for item in self.bus.receive(queue):
@@ -465,9 +480,12 @@ class Campaign(World):
         held = [worker for worker in self.workers if worker.item and not worker.is_late]
         if not held:
             return False
-        item = self.chance.choice(held).item
-        assert item is not None
-        item.locked_until = self.clock.now()
+        worker = self.chance.choice(held)
+        assert worker.item is not None
+        worker.item.locked_until = self.clock.now()
+        if self.chance.random() < 0.6:
+            worker.is_asleep = True
+            self.trace.append(f"{worker.name} falls asleep")
         return True
 
     def _lost_messages(self) -> bool:
@@ -510,6 +528,7 @@ class Campaign(World):
             item = worker.item
             if (
                 renew
+                and not worker.is_asleep
                 and item is not None
                 and (item.locked_until or now) > now - timedelta(seconds=seconds)
             ):

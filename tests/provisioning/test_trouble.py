@@ -24,7 +24,7 @@ from spaces.errors import (
     TransientError,
 )
 from spaces.model import OpStatus, Status
-from spaces.ports import Insert, Replace
+from spaces.ports import Insert, Message, Replace
 from spaces.saga import watch
 from spaces.saga.sweep import sweep
 from tests.builders import a_billing_event
@@ -33,6 +33,7 @@ from tests.provisioning.world import GRACE_S, Counter, Stopped, World
 
 if TYPE_CHECKING:
     from spaces.registry import OpRow
+    from tests.fakes import Received
 
 
 async def paid(world: World, *, script: Script | None = None, **event: Any) -> str:
@@ -254,6 +255,60 @@ async def test_rights_that_never_come_fail_the_order_with_the_reason() -> None:
     assert space.status is Status.FAILED
     assert "no role" in str(space.failure)
     assert world.arm.names() == []
+
+
+async def test_a_stack_that_a_late_runner_asks_for_after_the_undo_is_taken_back() -> None:
+    """It lost its lock before its PUT; another runner failed the step and undid everything."""
+    for seconds in (0, 40):  # a stack that is being made cannot be deleted yet
+        world = World()
+        failing = Script(failure=("InvalidTemplate", "no"), duration_s=seconds, delete_s=3)
+        space_id = await paid(world, script=failing)
+        put = world.arm.put_stack
+        poke: list[Received] = []
+
+        async def late_put(
+            request: Any, world: World = world, put: Any = put, poke: list[Received] = poke
+        ) -> Any:
+            world.arm.put_stack = put  # pyright: ignore[reportAttributeAccessIssue]
+            poke[0].locked_until = world.clock.now()
+            await world.settle()
+            assert world.arm.names() == []
+            return await put(request)
+
+        await world._on_billing(world.bus.receive("billing-events")[0])
+        for _ in range(2):
+            item = world.bus.receive("provisioning-steps")[0]
+            await world._on_step(item)
+            world.bus.complete(item)
+        poke += world.bus.receive("provisioning-steps")
+        world.arm.put_stack = late_put  # pyright: ignore[reportAttributeAccessIssue]
+        await world._on_step(poke[0])
+        assert (await world.space(space_id)).status is Status.FAILED
+        assert world.arm.names() == [f"{space_id}-1"]
+        await world.settle()
+        assert world.arm.names() == []
+        await assert_nothing_left(world, space_id)
+
+
+async def test_what_a_late_runner_left_and_nobody_can_remove_is_looked_at_for_an_hour() -> None:
+    world = World()
+    space_id = await paid(world, script=Script(failure=("InvalidTemplate", "no"), duration_s=5))
+    await world.pump()
+    request = world.arm.request(f"{space_id}-1")
+    await world.settle()
+    assert world.arm.names() == []
+    (stale,) = {m.body for m in world.bus.sent if m.message_id.endswith(":do-deploy:1:0")}
+    await world.bare.arm.put_stack(request)
+    poison(world, "arm", "delete_stack", DeniedError("a deny assignment is left over"))
+    world.clock.advance(hours=1)
+    began = world.clock.now()
+    late = Message(queue="provisioning-steps", message_id="a late copy", body=stale)
+    await world.bus.send([late])
+    await world.settle(hours=5)
+    looks = [m for m in world.bus.sent if ":do-deploy:1:l" in m.message_id]
+    assert [m.message_id.rpartition(":l")[2] for m in looks] == [str(n) for n in range(1, 12)]
+    assert looks[-1].due_at is not None
+    assert timedelta(minutes=50) < looks[-1].due_at - began < timedelta(hours=2)
 
 
 # --- the sweeper and the watches

@@ -1,0 +1,108 @@
+"""Take back what a late runner did after its step had been undone.
+
+A runner that lost its message may go on long after: the stack that it then asks for stands there
+when the operation has been undone, and nobody would remove it. Its next message is old by then. So
+whoever gets an old message of a step that has been undone looks whether that still holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from spaces.lifecycle import MATRIX
+from spaces.messages import encode
+from spaces.model import OpId, Phase, Running
+from spaces.ports import Message
+from spaces.saga.decide import at_step, backoff_s
+from spaces.saga.outcomes import Done, Work
+from spaces.saga.perform import perform
+
+if TYPE_CHECKING:
+    from spaces.messages import Poke
+    from spaces.model import Space
+    from spaces.ports import Ports
+    from spaces.saga.outcomes import Plan, Plans
+
+log = logging.getLogger("kpax.saga")
+
+# The pauses between so many looks add up to an hour: longer than any stack is made or deleted.
+MOST_LOOKS = 11
+
+
+async def take_back(
+    ports: Ports, plans: Plans, space: Space, poke: Poke, *, message_id: str
+) -> None:
+    """Undo once more what an old message's step may have done again; repeatable.
+
+    Looks again until nothing is left; the count of looks stands in the message's id.
+    """
+    found = _undone(plans, space, poke)
+    if found is None:
+        return
+    plan, number = found
+    now = ports.clock.now()
+    outcome = await perform(
+        ports, plan, Work(space=space, op=_again(plan, number, poke, space), now=now)
+    )
+    if isinstance(outcome, Done):
+        return
+    looks = _looks(message_id) + 1
+    if looks > MOST_LOOKS:
+        log.error("late_effect.left_over", extra={"space": space.space_id, "op": poke.op_id})
+        return
+    log.warning("late_effect.found", extra={"space": space.space_id, "op": poke.op_id})
+    message = Message(
+        queue=plan.queue,
+        message_id=f"{poke.ticket}:l{looks}",
+        body=encode(poke),
+        due_at=now + timedelta(seconds=backoff_s(looks)),
+    )
+    await ports.bus.send([message])
+
+
+def _undone(plans: Plans, space: Space, poke: Poke) -> tuple[Plan, int] | None:
+    """The plan and the number of the message's step, where that step has been undone already."""
+    word = re.fullmatch(r"do-(.+):\d+", poke.ticket.removeprefix(f"{poke.op_id}:"))
+    if word is None:
+        return None
+    for plan in plans.values():
+        names = [step.name for step in plan.steps]
+        failure = MATRIX[plan.kind].failure
+        if failure is None or word[1] not in names:
+            continue
+        number = names.index(word[1])
+        op = space.op
+        over = op is None and space.status is failure
+        passed = (
+            op is not None
+            and op.op_id == poke.op_id
+            and op.phase is Phase.UNDO
+            and op.at < number
+        )
+        if plan.steps[number].undo is not None and (over or passed):
+            return plan, number
+    return None
+
+
+def _again(plan: Plan, number: int, poke: Poke, space: Space) -> Running:
+    """The operation as it stood when that step was undone."""
+    at = space.created_at
+    op = Running(
+        op_id=OpId(poke.op_id),
+        kind=plan.kind,
+        steps=tuple(step.name for step in plan.steps),
+        phase=Phase.UNDO,
+        started_at=at,
+        step_started_at=at,
+        step_deadline_at=at,
+        next_poke_at=at,
+    )
+    return at_step(op, number, plan, at)
+
+
+def _looks(message_id: str) -> int:
+    counted = re.search(r":l(\d{1,3})$", message_id)
+    return int(counted[1]) if counted else 0

@@ -1,0 +1,28 @@
+"""The only place where a step touches the world, and where its errors become an outcome."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spaces.errors import KpaxError, ThrottledError
+from spaces.model import Phase
+from spaces.saga.decide import outcome_of
+from spaces.saga.outcomes import Done
+
+if TYPE_CHECKING:
+    from spaces.ports import Ports
+    from spaces.saga.outcomes import Outcome, Plan, Work
+
+
+async def perform(ports: Ports, plan: Plan, work: Work) -> Outcome:
+    """The step's effect, or its undoing, as an outcome."""
+    step = plan.step(work.op.step)
+    act = step.act if work.op.phase is Phase.DO else step.undo
+    if act is None:
+        return Done(detail="nothing to undo")
+    try:
+        return await act(ports, work)
+    except ThrottledError as error:
+        return outcome_of(error.kind, str(error), retry_after_s=error.retry_after_s)
+    except KpaxError as error:
+        return outcome_of(error.kind, str(error), slug=error.problem_slug)
