@@ -318,6 +318,17 @@ async def test_a_queue_that_is_not_there_is_named(rig: Rig) -> None:
         await rig.bus.dead_letters("nowhere")
 
 
+async def test_what_stands_behind_a_message_that_cannot_be_sent_is_not_sent(
+    rig: Rig,
+) -> None:
+    """A poke that arrives proves that the events before it are stored."""
+    event = Message(queue="not-there", message_id=uuid.uuid4().hex, body="{}")
+    poke = Message(queue=QUEUES[0], message_id=uuid.uuid4().hex, body="{}")
+    with pytest.raises(NotFoundError):
+        await rig.bus.send([event, poke])
+    assert await rig.take(QUEUES[0]) == []
+
+
 async def test_a_message_too_large_for_the_service_is_invalid(rig: Rig) -> None:
     with pytest.raises(InvalidError):
         await rig.bus.send([a_message(body=json.dumps("x" * 2 * 2**20))])
