@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from local.functions_host.queues.port import BusError, LockLostError
@@ -25,7 +26,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 _CLOSE_S = 5.0
 
 
-class Slots:
+class Slots(ABC):
     """`count` slots for one function; each calls `_serve` again and again until the host stops.
 
     `ready` is set while the broker is known to answer.
@@ -55,9 +56,9 @@ class Slots:
         for task in self._tasks:
             task.cancel()
 
+    @abstractmethod
     async def _serve(self) -> None:
         """Open a link and use it up. May raise BusError."""
-        raise AssertionError("every kind of listener has its own")
 
     @property
     def queue(self) -> str:

@@ -54,18 +54,23 @@ def batch_data(deliveries: Sequence[Delivery]) -> tuple[TypedData, dict[str, Typ
     """Bodies and metadata of several messages. `UserPropertiesArray` says how many there are."""
     every = [_texts(one) | _others(one) for one in deliveries]
     metadata = {
-        f"{name}Array": _json([fields[name] for fields in every])
+        f"{name}Array": _array([fields[name] for fields in every])
         for name in every[0]
         if any(fields[name] is not None for fields in every)
     }
-    metadata["MessageIdArray"] = TypedData(
-        collection_string=CollectionString(string=[one.message_id or "" for one in deliveries])
-    )
+    metadata["MessageIdArray"] = _array([one.message_id or "" for one in deliveries])
     metadata["SequenceNumberArray"] = TypedData(
         collection_sint64=CollectionSInt64(sint64=[one.sequence_number for one in deliveries])
     )
     bodies = CollectionBytes(bytes=[one.body for one in deliveries])
     return TypedData(collection_bytes=bodies), metadata
+
+
+def _array(values: list[Any]) -> TypedData:
+    # The library parses a list in JSON anew for every message of the batch; texts go without.
+    if all(isinstance(value, str) for value in values):
+        return TypedData(collection_string=CollectionString(string=values))
+    return _json(values)
 
 
 def _texts(delivery: Delivery) -> dict[str, str | None]:
