@@ -112,5 +112,5 @@ async def _again(ports: Ports, space: Space, stack: Stack) -> Outcome:
         return Failed(reason=f"the deployment stack {stack.name} failed with {told}")
     outcome = await _put(ports, space)
     if isinstance(outcome, Wait):
-        return Retry(kind=ErrorKind.TRANSIENT, reason=told, delay_s=stack.retry_after_s)
+        return Retry(kind=ErrorKind.TRANSIENT, reason=told)
     return outcome

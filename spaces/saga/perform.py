@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spaces.errors import KpaxError, ThrottledError
+from spaces.errors import ErrorKind, KpaxError, ThrottledError
 from spaces.model import Phase
 from spaces.saga.decide import outcome_of
-from spaces.saga.outcomes import Done
+from spaces.saga.outcomes import Done, Retry
 
 if TYPE_CHECKING:
     from spaces.ports import Ports
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 async def perform(ports: Ports, plan: Plan, work: Work) -> Outcome:
-    """The step's effect, or its undoing, as an outcome."""
+    """The step's effect, or its undoing, as an outcome.
+
+    On the way back a right or a quota that is missing is waited for as long as the budget lasts: a
+    deny assignment may outlive what it guarded, and nothing may be left over for that.
+    """
     step = plan.step(work.op.step)
     act = step.act if work.op.phase is Phase.DO else step.undo
     if act is None:
@@ -25,4 +29,6 @@ async def perform(ports: Ports, plan: Plan, work: Work) -> Outcome:
     except ThrottledError as error:
         return outcome_of(error.kind, str(error), retry_after_s=error.retry_after_s)
     except KpaxError as error:
+        if work.op.phase is Phase.UNDO and error.kind in {ErrorKind.DENIED, ErrorKind.QUOTA}:
+            return Retry(kind=error.kind, reason=str(error))
         return outcome_of(error.kind, str(error), slug=error.problem_slug)

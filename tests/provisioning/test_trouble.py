@@ -185,6 +185,17 @@ async def test_a_stack_that_cannot_be_deleted_ends_with_an_operator() -> None:
     await assert_nothing_left(world, space_id)
 
 
+async def test_a_deletion_that_is_denied_for_a_while_is_tried_again() -> None:
+    world = World()
+    space_id = await paid(world, script=Script(failure=("InvalidTemplate", "no")))
+    denied = DeniedError("a deny assignment is left over")
+    world.arm.faults.plan("delete_stack", denied, times=5)
+    await world.settle(hours=3)
+    assert (await world.space(space_id)).status is Status.FAILED
+    assert world.arm.names() == []
+    await assert_nothing_left(world, space_id)
+
+
 @pytest.mark.parametrize("hours", [1, 24])
 async def test_an_outage_longer_than_a_budget_fails_nothing(hours: int) -> None:
     """The deployment went on meanwhile; what it made is taken, whoever looks first."""
