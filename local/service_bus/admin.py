@@ -7,12 +7,14 @@ secrets); everything else needs a signature made with the namespace's key, as on
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
 from local.service_bus import atom
 from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.model import State
+from local.service_bus.namespace import ONLY_QUEUES
 from local.service_bus.web import HttpConnection, HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _OPEN_TO_ALL = frozenset({"/$namespaceinfo", "/_local/queues"})
 _PAGE = 100
+_OF_TOPICS = re.compile(r"/subscriptions(/|$)|^\$resources/topics$", re.IGNORECASE)
 
 
 class Admin:
@@ -59,10 +62,12 @@ class Admin:
                 return self._plain_list()
             case "GET", path if path.lower() == "$resources/queues":
                 return self._list(request)
+            case _, path if _OF_TOPICS.search(path):
+                raise BrokerError(Condition.NOT_IMPLEMENTED, ONLY_QUEUES)
             case "GET", name:
                 return self._get(name)
-            case "PUT", name:
-                return self._put(name, request)
+            case "PUT", _:
+                return self._put(request.path[1:], request)
             case "DELETE", name:
                 return self._delete(name)
             case method, _:

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.model import QueueSettings
+from local.service_bus.namespace import ONLY_QUEUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,7 +119,7 @@ def _fields(queue: Queue, counts: dict[str, int]) -> list[tuple[str, str]]:
         ("SizeInBytes", str(queue.bytes)),
         ("MessageCount", str(total)),
         ("Status", status),
-        ("UserMetadata", settings.user_metadata),
+        *([("UserMetadata", settings.user_metadata)] if settings.user_metadata else []),
         ("CreatedAt", _time(settings.created_ms)),
         ("UpdatedAt", _time(settings.updated_ms)),
         ("AccessedAt", _time(queue.accessed_ms)),
@@ -187,7 +188,7 @@ def read_settings(
         requires_session=_flag(asked, "RequiresSession", default=False),
         ttl_ms=_ttl(asked),
         dead_letter_expired=_flag(asked, "DeadLetteringOnMessageExpiration", default=False),
-        max_bytes=_number(asked, "MaxSizeInMegabytes", 1_024, 1, 81_920) * _MIB,
+        max_bytes=_size(asked) * _MIB,
         can_send=can_send,
         can_receive=can_receive,
         batched=_flag(asked, "EnableBatchedOperations", default=True),
@@ -212,14 +213,13 @@ def _description(body: bytes) -> dict[str, str]:
         raise _bad(f"The body is not XML: {error}.") from None
     found = next(root.iter(f"{{{_SB}}}QueueDescription"), None)
     if found is None:
-        raise BrokerError(
-            Condition.NOT_IMPLEMENTED,
-            "Only queues are offered here, no topics or subscriptions.",
-        )
-    return {child.tag.rpartition("}")[2]: (child.text or "").strip() for child in found}
+        raise BrokerError(Condition.NOT_IMPLEMENTED, ONLY_QUEUES)
+    fields = {child.tag.rpartition("}")[2]: (child.text or "").strip() for child in found}
+    rules = found.find(f"{{{_SB}}}AuthorizationRules")
+    return fields | {"AuthorizationRules": "" if rules is None or not len(rules) else "some"}
 
 
-_NOT_OFFERED = ("ForwardTo", "ForwardDeadLetteredMessagesTo")
+_NOT_OFFERED = ("ForwardTo", "ForwardDeadLetteredMessagesTo", "AuthorizationRules")
 _NOT_OFFERED_FLAGS = ("EnablePartitioning", "EnableExpress", "IsAnonymousAccessible")
 
 
@@ -229,10 +229,10 @@ def _refuse_unknown(asked: dict[str, str]) -> None:
     idle_ms = _milliseconds(asked, "AutoDeleteOnIdle")
     if idle_ms is not None and idle_ms < _FOREVER_MS:
         wanted.append("AutoDeleteOnIdle")
-    if asked.get("MaxMessageSizeInKilobytes", "1024") not in {"", "0", "256", "1024"}:
-        wanted.append("MaxMessageSizeInKilobytes")
+    if asked.get("MaxMessageSizeInKilobytes") not in {None, "", "0", "1024"}:
+        raise _bad("MaxMessageSizeInKilobytes can be 1024 and nothing else.")
     if wanted:
-        raise BrokerError(Condition.NOT_IMPLEMENTED, f"Not offered here: {', '.join(wanted)}.")
+        raise BrokerError(Condition.NOT_IMPLEMENTED, f"Not implemented: {', '.join(wanted)}.")
 
 
 def _refuse_change(old: QueueSettings, new: QueueSettings) -> None:
@@ -254,6 +254,13 @@ def _number(asked: dict[str, str], name: str, default: int, low: int, high: int)
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
         raise _bad(f"{name} must be between {low} and {high}.")
     return int(text)
+
+
+def _size(asked: dict[str, str]) -> int:
+    size = _number(asked, "MaxSizeInMegabytes", 1_024, 1_024, 81_920)
+    if size % 1_024:
+        raise _bad("MaxSizeInMegabytes must be a multiple of 1024.")
+    return size
 
 
 def _bounded(asked: dict[str, str], name: str, default: int, low: int, high: int) -> int:

@@ -44,6 +44,7 @@ class Attach:
 
     def __init__(self, session: Session, fields: list[Any], body: bytes) -> None:
         self.session = session
+        self.name = str(fields[0])
         self.handle: int = fields[1]
         self.is_receiver = bool(fields[2])
         self.settle_modes = (fields[3], fields[4])
@@ -52,6 +53,7 @@ class Attach:
         self._slices = frames.read_slices(body)
         terminus = frames.terminus(fields[5] if self.is_receiver else fields[6])
         address = terminus[0] if terminus else None
+        self.is_coordinator = not self.is_receiver and frames.is_coordinator(fields[6])
         self.address = path_of(address).strip("/") if isinstance(address, str) else ""
         filters = terminus[7] if self.is_receiver and len(terminus) > 7 else None
         self.filters: dict[Any, Any] = filters if isinstance(filters, dict) else {}
@@ -121,6 +123,10 @@ def _link(asked: Attach) -> None:
     if address == _CBS or address.endswith(_MANAGEMENT):
         _request_link(asked, address)
         return
+    if asked.is_coordinator:
+        raise BrokerError(
+            Condition.NOT_IMPLEMENTED, "Not implemented: this broker has no transactions."
+        )
     namespace = asked.session.server.namespace
     asked.session.connection.authorize(asked.address)
     entity = namespace.find(asked.address)
@@ -172,6 +178,7 @@ def _attach_session(asked: Attach, *, removes: bool) -> None:
         asked.session,
         asked.handle,
         entity,
+        name=asked.name,
         removes=removes,
         on_granted=on_granted,
         on_timeout=asked.refuse,

@@ -82,6 +82,10 @@ class Box:
         self._hungry[consumer] = None
         self.dispatch()
 
+    def touch(self) -> None:
+        """Somebody asked for messages; the administration shows when."""
+        self._queue.accessed_ms = self._queue.clock()
+
     def leave(self, consumer: Consumer) -> None:
         """This consumer is gone; what it holds locked stays so until the lock ends."""
         self._hungry.pop(consumer, None)
@@ -136,6 +140,7 @@ class Box:
         Raises:
             BrokerError: one is not there, not deferred, or locked.
         """
+        self.touch()
         found: list[tuple[Message, bytes]] = []
         for sequence in dict.fromkeys(sequences):
             message = self.messages.get(self._queue.key(sequence))

@@ -46,6 +46,7 @@ class Queue:
         self.sessions = SessionBox(self) if settings.requires_session else None
         self.active: Box = self.sessions or Box(self, is_dead=False)
         self.dead = Box(self, is_dead=True)
+        self.transfer_dead = Box(self, is_dead=True)  # nothing is forwarded: it stays empty
         self._scheduled: list[tuple[int, int]] = []  # heap of (due, key)
         self._seen: OrderedDict[bytes, tuple[int, int]] = (
             OrderedDict()

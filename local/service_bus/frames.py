@@ -25,7 +25,7 @@ DISPOSITION, DETACH, END, CLOSE = 0x15, 0x16, 0x17, 0x18
 SASL_MECHANISMS, SASL_INIT, SASL_OUTCOME = 0x40, 0x41, 0x44
 
 ERROR, RECEIVED, ACCEPTED, REJECTED, RELEASED, MODIFIED = 0x1D, 0x23, 0x24, 0x25, 0x26, 0x27
-SOURCE, TARGET = 0x28, 0x29
+SOURCE, TARGET, COORDINATOR = 0x28, 0x29, 0x30
 
 MAX_FRAME = 1_048_576
 WINDOW = 2**31 - 1
@@ -156,6 +156,11 @@ def terminus(value: object) -> list[Any]:
     if isinstance(value, Described) and isinstance(value.value, list):
         return value.value
     return []
+
+
+def is_coordinator(value: object) -> bool:
+    """Whether a target is where transactions are declared."""
+    return isinstance(value, Described) and value.descriptor == COORDINATOR
 
 
 def outcome(value: object) -> tuple[int | None, list[Any]]:

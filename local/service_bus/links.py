@@ -63,6 +63,8 @@ class Link:
 class Inbound(Link):
     """A link on which the client sends: puts transfers together, keeps up the client's credit."""
 
+    limit = MAX_MESSAGE
+
     def __init__(
         self, session: Session, handle: int, *, delivery_count: int, queue: Queue | None = None
     ) -> None:
@@ -93,7 +95,7 @@ class Inbound(Link):
             self._first, self._parts, self._size = [], [], 0
             return
         self._size += len(payload)
-        if self._size <= MAX_MESSAGE:
+        if self._size <= self.limit:
             self._parts.append(payload)
         if fields[5]:  # more
             return
@@ -110,7 +112,7 @@ class Inbound(Link):
 
     def _outcome(self, raw: bytes, size: int, message_format: int) -> bytes:
         try:
-            _check_size(size)
+            check_size(size, self.limit)
             self.take(raw, message_format)
         except CodecError as error:
             return frames.rejected(BrokerError(Condition.DECODE, f"No AMQP message: {error}."))
@@ -139,6 +141,10 @@ class Sending(Inbound):
 
 class Asking(Inbound):
     """The request half of `$cbs` and `$management`."""
+
+    # A request with too large a message in it is answered as one: a link that rejects the whole
+    # request is of no use to the SDK any more.
+    limit = 4 * MAX_MESSAGE
 
     def __init__(
         self,
@@ -217,6 +223,7 @@ class Receiving(Link):
     def wake(self) -> None:
         """Ask the queue for messages if there is credit."""
         if self.credit > 0:
+            self.box.touch()
             self.box.hungry(self)
 
     def deliver(self, message: Message, raw: bytes) -> None:
@@ -270,6 +277,7 @@ class ReceivingSession(Receiving):
         handle: int,
         entity: Entity,
         *,
+        name: str,
         removes: bool,
         on_granted: Callable[[ReceivingSession], None],
         on_timeout: Callable[[BrokerError], None],
@@ -279,6 +287,7 @@ class ReceivingSession(Receiving):
             raise BrokerError(Condition.NOT_ALLOWED, f"{entity.queue.name} has no sessions.")
         self.sessions: SessionBox = entity.queue.sessions
         self.held: MessageSession | None = None
+        self.name = name
         self._is_lost = False
         self._on_granted = on_granted
         self._on_timeout = on_timeout
@@ -341,11 +350,12 @@ class ReceivingSession(Receiving):
         self.sessions.leave(self)
 
 
-def _check_size(size: int) -> None:
-    if size > MAX_MESSAGE:
+def check_size(size: int, limit: int = MAX_MESSAGE) -> None:
+    """Raise when so many bytes are more than a message may have."""
+    if size > limit:
         raise BrokerError(
             Condition.TOO_LARGE,
-            f"The message of {size} bytes is larger than the {MAX_MESSAGE} allowed.",
+            f"The message of {size} bytes is larger than the {limit} allowed.",
         )
 
 

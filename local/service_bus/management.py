@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -9,17 +10,29 @@ from local.service_bus import codec
 from local.service_bus.decode import CodecError
 from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.exchange import Request, answer
+from local.service_bus.links import check_size
 from local.service_bus.message import short_text
+from local.service_bus.namespace import Entity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from local.service_bus.namespace import Entity
     from local.service_bus.sessions import SessionBox
 
 _PREFIX = "com.microsoft:"
 _MAX_ANSWER = 1_000_000  # bytes of messages in one answer; the client asks for the rest again
 _EVERY_SESSION = 253_402_300_800_000  # "last updated" that means: all with messages or a state
+
+_LINK_NAME = "associated-link-name"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: at which entity, for which of its links (a session is held by a link)."""
+
+    entity: Entity
+    link_name: str | None
+
 
 # A status and a body; most operations answer 200 with a map.
 type Answer = tuple[int, bytes]
@@ -32,7 +45,8 @@ def manage(request: Request, entity: Entity) -> bytes:
     operation = str(request.properties.get("operation", "")).removeprefix(_PREFIX)
     arguments = request.body if isinstance(request.body, dict) else {}
     try:
-        status, body = _operation(operation)(entity, arguments)
+        caller = Caller(entity, request.properties.get(_LINK_NAME))
+        status, body = _operation(operation)(caller, arguments)
     except BrokerError as refusal:
         return _answer(request, refusal.status, _EMPTY, refusal=refusal)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -41,7 +55,7 @@ def manage(request: Request, entity: Entity) -> bytes:
     return _answer(request, status, body)
 
 
-def _operation(name: str) -> Callable[[Entity, dict], Answer]:
+def _operation(name: str) -> Callable[[Caller, dict], Answer]:
     if name not in _OPERATIONS:
         raise BrokerError(
             Condition.NOT_IMPLEMENTED, f"The operation {name!r} is not implemented."
@@ -75,33 +89,34 @@ def _numbers(arguments: dict) -> list[int]:
     return [int(number) for number in arguments["sequence-numbers"]]
 
 
-def _sessions(entity: Entity) -> SessionBox:
-    sessions = None if entity.is_dead else entity.queue.sessions
+def _sessions(caller: Caller) -> SessionBox:
+    sessions = None if caller.entity.is_dead else caller.entity.queue.sessions
     if sessions is None:
-        raise BrokerError(Condition.NOT_ALLOWED, f"{entity.queue.name} has no sessions.")
+        raise BrokerError(Condition.NOT_ALLOWED, f"{caller.entity.queue.name} has no sessions.")
     return sessions
 
 
-def _check_session(entity: Entity, arguments: dict) -> str | None:
+def _check_session(caller: Caller, arguments: dict) -> str | None:
     """The session of a request; its lock must be held, and its loss is told before the message's."""
     session_id = arguments.get("session-id")
-    if session_id is not None and entity.queue.sessions is not None and not entity.is_dead:
-        entity.queue.sessions.held_session(session_id)
+    sessions = None if caller.entity.is_dead else caller.entity.queue.sessions
+    if session_id is not None and sessions is not None:
+        sessions.held_session(session_id, caller.link_name)
     return session_id
 
 
 # --- locks and settling
 
 
-def _renew_lock(entity: Entity, arguments: dict) -> Answer:
-    _check_session(entity, arguments)
-    ends = [entity.box.renew(token) for token in _tokens(arguments)]
+def _renew_lock(caller: Caller, arguments: dict) -> Answer:
+    _check_session(caller, arguments)
+    ends = [caller.entity.box.renew(token) for token in _tokens(arguments)]
     return 200, _map("expirations", codec.array_of_timestamp(ends))
 
 
-def _update_disposition(entity: Entity, arguments: dict) -> Answer:
-    _check_session(entity, arguments)
-    box, tokens = entity.box, _tokens(arguments)
+def _update_disposition(caller: Caller, arguments: dict) -> Answer:
+    _check_session(caller, arguments)
+    box, tokens = caller.entity.box, _tokens(arguments)
     for token in tokens:
         box.held(token)
     reason = short_text(arguments.get("deadletter-reason"))
@@ -117,11 +132,11 @@ def _update_disposition(entity: Entity, arguments: dict) -> Answer:
     return 200, _EMPTY
 
 
-def _receive_by_number(entity: Entity, arguments: dict) -> Answer:
-    session_id = _check_session(entity, arguments)
+def _receive_by_number(caller: Caller, arguments: dict) -> Answer:
+    session_id = _check_session(caller, arguments)
     removes = arguments.get("receiver-settle-mode") == 0
     entries = []
-    for message, raw in entity.box.fetch(
+    for message, raw in caller.entity.box.fetch(
         _numbers(arguments), removes=removes, session_id=session_id
     ):
         token = UUID(int=0).bytes if message.lock is None else message.lock.token
@@ -141,14 +156,14 @@ def _receive_by_number(entity: Entity, arguments: dict) -> Answer:
 # --- looking
 
 
-def _peek(entity: Entity, arguments: dict) -> Answer:
+def _peek(caller: Caller, arguments: dict) -> Answer:
     start, count = int(arguments["from-sequence-number"]), int(arguments["message-count"])
     if count <= 0:
         raise BrokerError(Condition.ARGUMENT, "message-count must be positive.")
     entries: list[bytes] = []
     size = 0
-    for message in entity.box.peek(start, count, arguments.get("session-id")):
-        rendered = message.render(entity.queue.raw(message), is_peeked=True)
+    for message in caller.entity.box.peek(start, count, arguments.get("session-id")):
+        rendered = message.render(caller.entity.queue.raw(message), is_peeked=True)
         size += len(rendered)
         if entries and size > _MAX_ANSWER:
             break
@@ -161,45 +176,46 @@ def _peek(entity: Entity, arguments: dict) -> Answer:
 # --- scheduling
 
 
-def _schedule(entity: Entity, arguments: dict) -> Answer:
-    if entity.is_dead:
+def _schedule(caller: Caller, arguments: dict) -> Answer:
+    if caller.entity.is_dead:
         raise BrokerError(Condition.NOT_ALLOWED, "Nothing can be sent to a dead-letter queue.")
     raws = [entry["message"] for entry in arguments["messages"]]
     if not all(isinstance(raw, bytes) for raw in raws):
         raise CodecError("a message must be binary")
-    return 200, _map("sequence-numbers", codec.array_of_long(entity.queue.send(raws)))
+    check_size(sum(map(len, raws)))
+    return 200, _map("sequence-numbers", codec.array_of_long(caller.entity.queue.send(raws)))
 
 
-def _cancel(entity: Entity, arguments: dict) -> Answer:
-    entity.queue.cancel(_numbers(arguments))
+def _cancel(caller: Caller, arguments: dict) -> Answer:
+    caller.entity.queue.cancel(_numbers(arguments))
     return 200, _EMPTY
 
 
 # --- sessions
 
 
-def _renew_session(entity: Entity, arguments: dict) -> Answer:
-    until_ms = _sessions(entity).renew_session(arguments["session-id"])
+def _renew_session(caller: Caller, arguments: dict) -> Answer:
+    until_ms = _sessions(caller).renew_session(arguments["session-id"], caller.link_name)
     return 200, _map("expiration", codec.timestamp(until_ms))
 
 
-def _get_state(entity: Entity, arguments: dict) -> Answer:
-    state = _sessions(entity).held_session(arguments["session-id"]).state
+def _get_state(caller: Caller, arguments: dict) -> Answer:
+    state = _sessions(caller).held_session(arguments["session-id"], caller.link_name).state
     return 200, _map("session-state", codec.NULL if state is None else codec.binary(state))
 
 
-def _set_state(entity: Entity, arguments: dict) -> Answer:
+def _set_state(caller: Caller, arguments: dict) -> Answer:
     state: Any = arguments.get("session-state")
     if state is not None and not isinstance(state, bytes):
         raise CodecError("a session's state must be binary")
-    _sessions(entity).set_state(arguments["session-id"], state)
+    _sessions(caller).set_state(arguments["session-id"], state, caller.link_name)
     return 200, _EMPTY
 
 
-def _list_sessions(entity: Entity, arguments: dict) -> Answer:
+def _list_sessions(caller: Caller, arguments: dict) -> Answer:
     since = arguments.get("last-updated-time", _EVERY_SESSION)
     skip, top = int(arguments.get("skip", 0)), int(arguments.get("top", 100))
-    found: Sequence[str] = _sessions(entity).listed(None if since >= _EVERY_SESSION else since)
+    found: Sequence[str] = _sessions(caller).listed(None if since >= _EVERY_SESSION else since)
     page = found[skip : skip + top]
     if not page:
         return 204, _EMPTY
@@ -213,7 +229,7 @@ def _list_sessions(entity: Entity, arguments: dict) -> Answer:
     return 200, codec.map_(body)
 
 
-_OPERATIONS: dict[str, Callable[[Entity, dict], Answer]] = {
+_OPERATIONS: dict[str, Callable[[Caller, dict], Answer]] = {
     "renew-lock": _renew_lock,
     "update-disposition": _update_disposition,
     "receive-by-sequence-number": _receive_by_number,

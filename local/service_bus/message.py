@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BATCH_FORMAT = 0x80013700
 
+_LONGEST_TTL_MS = 0xFFFFFFFF  # what the field can say
+
 _HEADER, _DELIVERY_ANNOTATIONS, _ANNOTATIONS, _PROPERTIES = 0x70, 0x71, 0x72, 0x73
 _APPLICATION_PROPERTIES, _DATA, _FOOTER = 0x74, 0x75, 0x78
 
@@ -67,6 +69,7 @@ class Stamps:
     delivery_count: int
     state: int = 0
     locked_until_ms: int | None = None
+    ttl_ms: int | None = None  # what holds: the sender's, or the queue's where that is shorter
     reason: str | None = None
     description: str | None = None
 
@@ -185,6 +188,8 @@ def render(raw: bytes, stamps: Stamps) -> bytes:
     if _owes_reason(stamps, back):
         back.append(_dead_letter_section(stamps))
     header += [codec.NULL] * (4 - len(header))
+    if stamps.ttl_ms is not None:
+        header[2] = codec.uint(min(stamps.ttl_ms, _LONGEST_TTL_MS))
     header.append(codec.uint(stamps.delivery_count))
     return b"".join(
         [

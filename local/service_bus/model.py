@@ -109,6 +109,7 @@ class Message:
                 delivery_count=self.delivery_count,
                 state=self.state,
                 locked_until_ms=None if lock is None else lock.until_ms,
+                ttl_ms=self.ttl_ms,
                 reason=self.reason,
                 description=self.description,
             ),

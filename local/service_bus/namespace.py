@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from local.service_bus.box import Box
     from local.service_bus.store import Store
 
-_DEAD = "/$deadletterqueue"
+_DEAD, _TRANSFER_DEAD = "/$deadletterqueue", "/$transfer/$deadletterqueue"
+_SUBSCRIPTION = "/subscriptions/"
+
+ONLY_QUEUES = "Not implemented: this broker has queues only, no topics, subscriptions or rules."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,13 @@ class Entity:
 
     queue: Queue
     is_dead: bool
+    is_transfer: bool = False
 
     @property
     def box(self) -> Box:
         """The messages that are meant."""
+        if self.is_transfer:
+            return self.queue.transfer_dead
         return self.queue.dead if self.is_dead else self.queue.active
 
 
@@ -70,15 +76,17 @@ class Namespace:
             BrokerError: there is none.
         """
         name = path.lower().strip("/")
-        is_dead = name.endswith(_DEAD)
-        queue = self.queues.get(name.removesuffix(_DEAD))
+        if _SUBSCRIPTION in name:
+            raise BrokerError(Condition.NOT_IMPLEMENTED, f"{ONLY_QUEUES} Asked for: '{path}'.")
+        is_transfer, is_dead = name.endswith(_TRANSFER_DEAD), name.endswith(_DEAD)
+        queue = self.queues.get(name.removesuffix(_TRANSFER_DEAD).removesuffix(_DEAD))
         if queue is None:
             raise BrokerError(
                 Condition.NOT_FOUND,
                 f"The messaging entity '{path}' could not be found. Queues are declared in "
-                "infra/queues.json or made through the administration endpoint.",
+                "infra/queues.json or made through the administration endpoint; there are no topics.",
             )
-        return Entity(queue, is_dead)
+        return Entity(queue, is_dead, is_transfer)
 
     def create(self, settings: QueueSettings) -> Queue:
         """Make a queue that stays until it is deleted.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class SessionHolder(Consumer, Protocol):
     """A receiving link that holds a session, or waits for one."""
 
+    name: str  # as the client calls its link
+
     def granted(self, session: Session) -> None:
         """The session waited for is there."""
         ...
@@ -115,32 +117,32 @@ class SessionBox(Box):
             self._session_ends = [(s.until_ms, s.session_id) for s in self._held.values()]
             heapq.heapify(self._session_ends)
 
-    def held_session(self, session_id: str) -> Session:
-        """The session, when somebody holds its lock.
+    def held_session(self, session_id: str, by: str | None = None) -> Session:
+        """The session, when somebody holds its lock: the link of that name, if one is given.
 
         Raises:
-            BrokerError: nobody does.
+            BrokerError: nobody does, or another link.
         """
         session = self.sessions.get(session_id)
         if session is not None and session.holder and session.until_ms <= self._queue.clock():
             self._lose(session)
             session = None
-        if session is None or session.holder is None:
+        if session is None or session.holder is None or by not in {None, session.holder.name}:
             raise BrokerError(
                 Condition.SESSION_LOCK_LOST,
                 f"The session lock of '{session_id}' was lost. Request a new session receiver.",
             )
         return session
 
-    def renew_session(self, session_id: str) -> int:
+    def renew_session(self, session_id: str, by: str | None = None) -> int:
         """Extend a session's lock; says until when."""
-        session = self.held_session(session_id)
+        session = self.held_session(session_id, by)
         self._extend(session)
         return session.until_ms
 
-    def set_state(self, session_id: str, state: bytes | None) -> None:
+    def set_state(self, session_id: str, state: bytes | None, by: str | None = None) -> None:
         """Keep a session's state; it outlives receivers and restarts."""
-        self.held_session(session_id)
+        self.held_session(session_id, by)
         self.restore_state(session_id, state, self._queue.clock())
         self._queue.journal.session_state(self._queue.queue_id, session_id, state)
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from azure.core.pipeline.transport import RequestsTransport
+from azure.core.pipeline.transport import AioHttpTransport, RequestsTransport
 from azure.servicebus import (
     ServiceBusClient,
     ServiceBusReceiver,
@@ -35,6 +35,14 @@ class PlainHttp(RequestsTransport):
     def send(self, request: Any, **what: Any) -> Any:
         request.url = request.url.replace("https://", "http://", 1)
         return super().send(request, **what)
+
+
+class AioPlainHttp(AioHttpTransport):
+    """The same for the asynchronous client."""
+
+    async def send(self, request: Any, **what: Any) -> Any:
+        request.url = request.url.replace("https://", "http://", 1)
+        return await super().send(request, **what)
 
 
 class Links:

@@ -36,6 +36,7 @@ class Consumer:
     credit: int = 0
     removes: bool = False
     paused: bool = False
+    name: str = "a link"
     got: list[Message] = field(default_factory=list)
     tokens: list[bytes] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.servicebus import ServiceBusMessage
-from azure.servicebus.management import EntityStatus, ServiceBusAdministrationClient
+from azure.servicebus.aio.management import (
+    ServiceBusAdministrationClient as AioAdministrationClient,
+)
+from azure.servicebus.management import (
+    AccessRights,
+    AuthorizationRule,
+    EntityStatus,
+    ServiceBusAdministrationClient,
+)
 
-from tests.local.service_bus.process import PlainHttp
+from tests.local.service_bus.process import AioPlainHttp, PlainHttp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +28,16 @@ if TYPE_CHECKING:
     from tests.local.service_bus.process import Broker, Links
 
 pytestmark = pytest.mark.stack
+
+RULE = AuthorizationRule(
+    type="SharedAccessAuthorizationRule",
+    claim_type="SharedAccessKey",
+    claim_value="None",
+    rights=[AccessRights.LISTEN],
+    key_name="reader",
+    primary_key="cHJpbWFyeQ==",
+    secondary_key="c2Vjb25kYXJ5",
+)
 
 
 @pytest.fixture
@@ -111,6 +129,16 @@ def test_the_namespace_has_a_name(admin: ServiceBusAdministrationClient) -> None
         ("no-deliveries", {"max_delivery_count": 0}),
         ("short-window", {"duplicate_detection_history_time_window": timedelta(seconds=1)}),
         ("short-life", {"default_message_time_to_live": timedelta(milliseconds=1)}),
+        ("a//b", {}),
+        ("$q", {}),
+        ("/a", {}),
+        ("q/Subscriptions/s", {}),
+        ("odd-size", {"max_size_in_megabytes": 1_000}),
+        ("vast", {"max_size_in_megabytes": 90_112}),
+        ("large-messages", {"max_message_size_in_kilobytes": 102_400}),
+        ("rules", {"authorization_rules": [RULE]}),
+        ("forwards-dead", {"forward_dead_lettered_messages_to": "billing-events"}),
+        ("express", {"enable_express": True}),
         ("forwards", {"forward_to": "billing-events"}),
         ("idle", {"auto_delete_on_idle": timedelta(minutes=10)}),
         ("parts", {"enable_partitioning": True}),
@@ -119,10 +147,11 @@ def test_the_namespace_has_a_name(admin: ServiceBusAdministrationClient) -> None
 def test_what_cannot_be_is_refused_and_not_made(
     admin: ServiceBusAdministrationClient, name: str, settings: dict[str, Any]
 ) -> None:
-    with pytest.raises(HttpResponseError):
+    before = [queue.name for queue in admin.list_queues()]
+    with pytest.raises(HttpResponseError) as refusal:
         admin.create_queue(name, **settings)
-    with pytest.raises(ResourceNotFoundError):
-        admin.get_queue(name)
+    assert refusal.value.status_code in {400, 501}
+    assert [queue.name for queue in admin.list_queues()] == before
 
 
 def test_what_is_fixed_at_birth_cannot_be_changed(
@@ -135,8 +164,65 @@ def test_what_is_fixed_at_birth_cannot_be_changed(
 
 
 def test_topics_are_refused_by_name(admin: ServiceBusAdministrationClient) -> None:
-    with pytest.raises(HttpResponseError, match="no topics"):
-        admin.create_topic("t")
+    for ask in (
+        lambda: admin.create_topic("t"),
+        lambda: list(admin.list_topics()),
+        lambda: admin.create_subscription("t", "s"),
+        lambda: admin.get_subscription("t", "s"),
+        lambda: list(admin.list_subscriptions("t")),
+        lambda: admin.create_rule("t", "s", "r"),
+    ):
+        with pytest.raises(HttpResponseError, match="no topics, subscriptions or rules") as no:
+            ask()
+        assert no.value.status_code == 501
+
+
+def test_a_queue_made_without_wishes_has_the_defaults_of_the_service(
+    admin: ServiceBusAdministrationClient,
+) -> None:
+    queue = admin.create_queue("defaults")
+    assert (queue.lock_duration, queue.max_delivery_count) == (timedelta(minutes=1), 10)
+    assert (queue.max_size_in_megabytes, queue.enable_batched_operations) == (1_024, True)
+    assert (queue.requires_session, queue.requires_duplicate_detection) == (False, False)
+    assert (queue.user_metadata, queue.forward_to, queue.status) == (None, None, "Active")
+    assert isinstance(queue.default_message_time_to_live, timedelta)
+    assert queue.default_message_time_to_live > timedelta(days=10_000_000)
+
+
+def test_receiving_moves_the_time_of_access(
+    broker: Broker, links: Links, admin: ServiceBusAdministrationClient
+) -> None:
+    name = broker.queue()
+    sender, receiver = links.both(name)
+    sender.send_messages(ServiceBusMessage("x"))
+    sent = admin.get_queue_runtime_properties(name).accessed_at_utc
+    [message] = receiver.receive_messages(max_wait_time=5)
+    received = admin.get_queue_runtime_properties(name).accessed_at_utc
+    assert sent is not None
+    assert received is not None
+    assert received > sent
+    receiver.complete_message(message)
+    assert admin.get_queue_runtime_properties(name).size_in_bytes == 0
+
+
+async def test_the_asynchronous_client_administers_too(broker: Broker) -> None:
+    client = AioAdministrationClient.from_connection_string(
+        broker.admin_string, transport=AioPlainHttp(), retry_total=0
+    )
+    async with client as admin:
+        made = await admin.create_queue("aio", lock_duration=timedelta(seconds=9))
+        made.max_delivery_count = 3
+        await admin.update_queue(made)
+        with pytest.raises(ResourceExistsError):
+            await admin.create_queue("aio")
+        got = await admin.get_queue("aio")
+        assert (got.lock_duration, got.max_delivery_count) == (timedelta(seconds=9), 3)
+        assert "aio" in [queue.name async for queue in admin.list_queues()]
+        counts = await admin.get_queue_runtime_properties("aio")
+        assert counts.total_message_count == 0
+        await admin.delete_queue("aio")
+        with pytest.raises(ResourceNotFoundError):
+            await admin.get_queue("aio")
 
 
 def test_a_wrong_key_is_refused(broker: Broker) -> None:

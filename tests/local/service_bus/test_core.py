@@ -435,3 +435,14 @@ def test_long_use_leaves_no_trace() -> None:
     assert not box.locks
     assert max(map(len, (box._order, box._ready, box._ends, box._expiries))) < 200
     assert rig.queue.bytes == 0
+
+
+def test_asking_for_messages_counts_as_access_and_looking_does_not() -> None:
+    rig = Rig()
+    rig.send("a")
+    sent_ms = rig.queue.accessed_ms
+    rig.clock.now += 1_000
+    rig.queue.active.peek(1, 5)
+    assert rig.queue.accessed_ms == sent_ms
+    rig.queue.active.touch()
+    assert rig.queue.accessed_ms == sent_ms + 1_000

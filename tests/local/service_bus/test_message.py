@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -160,3 +161,11 @@ def test_whatever_is_accepted_can_be_delivered(data: st.DataObject) -> None:
 def test_what_is_no_message_is_refused(wrong: bytes) -> None:
     with pytest.raises(CodecError):
         examine(wrong)
+
+
+def test_a_receiver_is_told_the_time_that_holds() -> None:
+    sent = sdk_bytes(ServiceBusMessage(b"body", time_to_live=timedelta(hours=1)))
+    for ttl_ms, told in ((5_000, 5_000), (2**40, 2**32 - 1), (None, 3_600_000)):
+        got = decode_payload(memoryview(render(sent, stamps(ttl_ms=ttl_ms))))
+        assert got.header is not None
+        assert got.header.ttl == told

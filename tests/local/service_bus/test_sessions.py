@@ -213,3 +213,20 @@ def test_many_sessions_that_come_and_go_leave_no_trace(rig: SessionRig) -> None:
     assert not rig.box._held
     assert not rig.box._free
     assert len(rig.box._session_ends) < 200
+
+
+def test_only_the_link_that_holds_a_session_may_speak_for_it(rig: SessionRig) -> None:
+    rig.box.accept("a", Consumer(name="first"))
+    rig.pass_ms(LOCK_MS)
+    rig.box.accept("a", Consumer(name="second"))
+    until_ms = rig.box.held_session("a", "second").until_ms
+    rig.clock.now += 1
+    for ask in (
+        lambda: rig.box.held_session("a", "first"),
+        lambda: rig.box.renew_session("a", "first"),
+        lambda: rig.box.set_state("a", b"x", "first"),
+    ):
+        with refused(Condition.SESSION_LOCK_LOST):
+            ask()
+    session = rig.box.held_session("a", "second")
+    assert (session.until_ms, session.state) == (until_ms, None)
