@@ -51,7 +51,14 @@ async def take_back(
         return
     looks = _looks(message_id) + 1
     if looks > MOST_LOOKS:
-        log.error("late_effect.left_over", extra={"space": space.space_id, "op": poke.op_id})
+        log.error(
+            "late_effect.left_over",
+            extra={
+                "space": space.space_id,
+                "op": poke.op_id,
+                "see": "docs/running.md#late_effect.left_over",
+            },
+        )
         return
     log.warning("late_effect.found", extra={"space": space.space_id, "op": poke.op_id})
     message = Message(
