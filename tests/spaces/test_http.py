@@ -246,6 +246,9 @@ def test_json_depth_is_bounded_without_recursion() -> None:
     with pytest.raises(InvalidError):
         decode_strictly(b"[" * 50_000 + b"]" * 50_000)
     assert decode_strictly(b'{"a":"[[[[[[[[[[[[[[[[[["}')
+    assert decode_strictly(b"[[[[1]], []]]", max_depth=4) == [[[[1]], []]]
+    with pytest.raises(InvalidError, match="nested too deeply"):
+        decode_strictly(b"[[[[[1]]]]]", max_depth=4)
 
 
 def test_every_endpoint_declares_its_action() -> None:
