@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.resource_manager.graph import build
 from local.resource_manager.scope import Place
 from local.resource_manager.template import read
 
@@ -178,8 +177,8 @@ def test_every_name_fits_for_the_longest_space() -> None:
     }  # fmt: skip
     place = Place(subscription="s", tenant="t", deployment="d", location="eastus2")
     given = {name: {"value": value} for name, value in values.items()}
-    graph = build(read(template("space.json"), given, place))
-    names = graph.scope.variables(graph.scope, "names")  # type: ignore[union-attr,misc]
+    scope = read(template("space.json"), given, place).scope
+    names = scope.variables(scope, "names")  # type: ignore[misc]
     limits = {"vault": 24, "storage": 24, "database": 63, "scaleSet": 64, "group": 90}
     assert {key for key, limit in limits.items() if len(names[key]) > limit} == set()
     assert re.fullmatch("[a-z0-9]{3,24}", names["storage"])

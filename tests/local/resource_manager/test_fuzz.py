@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from local.home import Home
 from local.resource_manager.budget import budgeted
-from local.resource_manager.errors import ArmError
+from local.resource_manager.errors import ArmError, TemplateError
 from local.resource_manager.forecast import Forecaster
 from local.resource_manager.functions import FUNCTIONS
 from local.resource_manager.ids import ResourceId
@@ -186,7 +186,22 @@ def test_no_bomb_goes_off(service: Service, variables: dict[str, Any]) -> None:
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
     assert said is not None
     assert said["error"]["code"] == "InvalidTemplate"
-    assert grown_kib < 200 * 1024
+    assert grown_kib < 100 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("replace", ("a" * 16384, "a", "b" * 16384)),
+        ("join", (["a"] * 10000, "b" * 16384)),
+        ("format", ("{0}" * 200, "a" * 100_000)),
+        ("format", ("{0:D999999}", 1)),
+        ("padLeft", ("a", 100_000_000)),
+    ],
+)
+def test_no_function_builds_first_and_asks_then(name: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(TemplateError):
+        FUNCTIONS[name.lower()].call(*arguments)
 
 
 def test_many_nested_deployments_in_loops_end(service: Service) -> None:

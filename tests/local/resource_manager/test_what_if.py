@@ -127,6 +127,20 @@ def test_changes_are_told_by_the_path_of_the_property(arm: Arm) -> None:
     ]
 
 
+def test_another_order_of_an_array_is_a_change(arm: Arm) -> None:
+    def net(*prefixes: str) -> dict[str, Any]:
+        return group_template(
+            a_network(properties={"addressSpace": {"addressPrefixes": list(prefixes)}})
+        )
+
+    deploy(arm, net("10.0.0.0/16", "10.1.0.0/16"))
+    (change,) = what_if(arm, net("10.1.0.0/16", "10.0.0.0/16"))["net"].delta
+    assert [(one.path, one.before, one.after) for one in change.children] == [
+        ("0", "10.0.0.0/16", "10.1.0.0/16"),
+        ("1", "10.1.0.0/16", "10.0.0.0/16"),
+    ]
+
+
 def test_deploying_does_what_was_foreseen(arm: Arm) -> None:
     deploy(arm, group_template(a_network(), an_account()))
     wanted = group_template(
