@@ -33,6 +33,7 @@ BENCHMARKS = {
     "wire": "table transactions and bus messages of one opening, counted on the wire",
     "backup": "backup, destruction and restore of a small space",
     "service_bus": "the broker through the sync SDK, beside one that keeps nothing",
+    "service_bus_load": "the broker with a full queue and with a thousand idle receivers",
     "functions_host": "the Functions host beside a bare server",
     "geo_http": "the router behind the Functions host",
 }

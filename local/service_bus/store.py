@@ -10,8 +10,8 @@ message is handed out, so that one which kills its receiver and the broker still
 
 The setting `KPAX_BUS_SYNC` is OFF, NORMAL (default) or FULL. All three survive the death of the
 process. A power cut may cost NORMAL the last commits and OFF the file; FULL loses nothing. NORMAL
-it is, because it reaches the figures (1,000 messages a second one by one, 4,000 in batches) three
-times over on two quiet cores: 0.65 to 0.95 of a store that keeps nothing, in the same run. OFF
+it is, because it reaches the figures (1,500 messages a second one by one, 5,000 in batches) on
+two quiet cores: 0.65 to 0.95 of a store that keeps nothing, in the same run. OFF
 gains a tenth on that; FULL waits for the disk each time and falls to 0.15 when others use it.
 `bench/service_bus.py` measures it.
 """
