@@ -202,11 +202,11 @@ class StackWhatIfs:
             ],
             "deploymentStackLastModified": stack.hidden.get("changed_at") if stack else None,
         }
-        if stack is not None and stack.properties.get("deploymentScope") != str(scope):
-            facts["changes"]["deploymentScopeChange"] = {
-                "before": stack.properties.get("deploymentScope"),
-                "after": str(scope),
-            }
+        before = (
+            str(stack.properties.get("deploymentScope") or stack.id.scope) if stack else None
+        )
+        if before is not None and before.lower() != scope.key:
+            facts["changes"]["deploymentScopeChange"] = {"before": before, "after": str(scope)}
         return facts
 
     def _told(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ import pytest
 from local.app_settings import subscription_id
 from local.home import PROJECT, Home
 from local.resource_manager.cloud import Identities
+from local.resource_manager.store import Store
 from tests.local.resource_manager.clients import (
     Arm,
     a_group,
@@ -214,3 +218,27 @@ def test_a_second_one_on_the_same_home_is_refused_and_touches_nothing(
     assert b"resource_manager cannot start" in second.stderr
     assert b"Traceback" not in second.stderr
     assert b"resumed" not in second.stderr
+
+
+def test_a_file_of_an_earlier_version_is_read_and_grows(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript(
+            "create table resources (key text primary key, id text not null, "
+            "type text not null, state text not null, body text not null, "
+            "hidden text not null, stack text) without rowid;"
+            "create table operations (id text primary key, kind text not null, "
+            "target text not null, status text not null, inputs text, error text, "
+            "started_at text not null, ended_at text) without rowid;"
+            "insert into resources values ('/subscriptions/s/resourcegroups/rg', "
+            "'/subscriptions/s/resourceGroups/rg', 'microsoft.resources/resourcegroups', "
+            "'Succeeded', '{\"location\": \"uksouth\"}', '{}', null);"
+        )
+    for _ in range(2):
+        store = Store(path)
+        (record,) = store.all()
+        assert record.wanted == {"location": "uksouth"}
+        store.put(replace(record, declared={"location": "ukwest"}))
+        assert store.all()[0].wanted["location"] == "ukwest"
+        store.put(replace(record, declared=None))
+        store.close()
