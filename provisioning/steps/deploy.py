@@ -102,7 +102,7 @@ async def _put(ports: Ports, space: Space) -> Outcome:
         stack = await ports.arm.put_stack(stack_request(space, config, admin_password=password))
     except ConflictError:
         return Wait(delay_s=0, detail="another PUT of this stack runs")
-    return Wait(delay_s=stack.retry_after_s or 0, detail="started")
+    return Wait(delay_s=stack.retry_after_s or 0, detail="started", began=True)
 
 
 async def _again(ports: Ports, space: Space, stack: Stack) -> Outcome:

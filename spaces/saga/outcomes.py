@@ -37,10 +37,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """The effect is under way elsewhere: look again. Nothing is written."""
+    """The effect is under way elsewhere: look again. Nothing is written.
+
+    `began` says that this very call began it: its look then merges with no other's, which may have
+    been and gone before the effect.
+    """
 
     delay_s: float
     detail: str = ""
+    began: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

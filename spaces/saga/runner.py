@@ -20,7 +20,7 @@ from spaces.registry import NO_MESSAGE, Change, Event, OpRow, Registry, StepRow
 from spaces.saga import watch
 from spaces.saga.decide import MOST_TEXT, Advance, Again, Finish, decide
 from spaces.saga.late import take_back
-from spaces.saga.outcomes import Done, Outcome, Work
+from spaces.saga.outcomes import Done, Outcome, Wait, Work
 from spaces.saga.perform import perform
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ async def _move(
     now = ports.clock.now()
     decision = decide(op, outcome, plan=plan, now=now, floor_s=floor_s)
     if isinstance(decision, Again):
-        await ports.bus.send([look_message(plan, loaded.space, op, decision)])  # 5
+        look = look_message(plan, loaded.space, op, decision)
+        if isinstance(outcome, Wait) and outcome.began:
+            look = replace(look, message_id=f"{look.message_id}:{ports.ids.token(8)}")
+        await ports.bus.send([look])  # 5
         return True
     change = change_of(
         loaded.space, op, outcome, decision, plan=plan, cause=message_id, now=now
