@@ -86,7 +86,11 @@ async def _move(
         promised = await registry.commit(loaded, change, now=now)  # 4
     except (LostRaceError, ConflictError, UnknownError):
         log.info("commit.refused", extra=_fields(op, poke.space_id))
-        return await _settled_by_another(ports, registry, poke)
+        if not await _settled_by_another(ports, registry, poke):
+            return False
+        space = (await registry.require(poke.space_id)).space
+        await take_back(ports, plans, space, poke, message_id=message_id)
+        return True
     log.info("step.committed", extra=_fields(op, poke.space_id) | _told(outcome, decision))
     await ports.bus.send(promised)  # 5
     if isinstance(decision, Finish):
