@@ -312,6 +312,26 @@ async def test_a_failed_commit_tells_nothing() -> None:
     assert [str(error) for error in failures] == ["no space left"]
 
 
+async def test_transactions_are_refused_when_they_begin() -> None:
+    peer = await a_peer()
+    peer.send(
+        frames.ATTACH,
+        codec.string("transactions"),
+        codec.uint(0),
+        codec.FALSE,
+        NULL,
+        NULL,
+        codec.composite(frames.SOURCE, ()),
+        codec.composite(frames.COORDINATOR, ()),
+        NULL,
+        NULL,
+        codec.uint(0),
+    )
+    code, fields, _ = peer.answers()[-1]
+    assert (code, fields[2].value[0]) == (frames.DETACH, "amqp:not-implemented")
+    assert "no transactions" in fields[2].value[1]
+
+
 async def test_a_link_without_a_token_is_refused() -> None:
     peer = Peer(a_server())
     peer.feed(frames.AMQP_HEADER)
