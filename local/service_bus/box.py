@@ -284,11 +284,11 @@ class Box:
     def _bury(self, message: Message, reason: str | None, description: str | None) -> None:
         self._unlock(message)
         message.reason, message.description = reason, description
+        message.state = State.ACTIVE
         if self._is_dead:
             self._give_back(message)
             self.dispatch()
             return
-        message.state = State.ACTIVE
         message.is_dead = True
         self.take(message)
         self._queue.journal.save(message)

@@ -133,7 +133,7 @@ def test_the_namespace_has_a_name(admin: ServiceBusAdministrationClient) -> None
         ("$q", {}),
         ("/a", {}),
         ("q/Subscriptions/s", {}),
-        ("odd-size", {"max_size_in_megabytes": 1_000}),
+        ("odd-size", {"max_size_in_megabytes": 1_500}),
         ("vast", {"max_size_in_megabytes": 90_112}),
         ("large-messages", {"max_message_size_in_kilobytes": 102_400}),
         ("rules", {"authorization_rules": [RULE]}),

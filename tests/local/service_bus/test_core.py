@@ -186,6 +186,18 @@ def test_a_dead_letter_keeps_its_reason_and_number() -> None:
     assert rig.receive(dead=True).got[0].reason == "again"
 
 
+def test_a_deferred_dead_letter_that_is_dead_lettered_again_can_be_received() -> None:
+    rig = Rig()
+    rig.send("a")
+    rig.queue.active.dead_letter(rig.receive().tokens[0], "first", None)
+    rig.queue.dead.defer(rig.receive(dead=True).tokens[0])
+    [(message, _)] = rig.queue.dead.fetch([1], removes=False, session_id=None)
+    assert message.lock is not None
+    rig.queue.dead.dead_letter(message.lock.token, "second", None)
+    [again] = rig.receive(dead=True).got
+    assert (again.reason, again.state) == ("second", State.ACTIVE)
+
+
 def test_dead_letters_come_in_the_order_of_their_numbers() -> None:
     rig = Rig()
     for text in "abc":

@@ -63,6 +63,7 @@ class Receiver(threading.Thread):
         super().__init__(daemon=True)
         self._client = client
         self.completed: list[str] = []
+        self.in_doubt: str | None = None  # asked to settle, and not told of it (yet)
         self.numbers: list[int] = []
 
     def run(self) -> None:
@@ -70,7 +71,9 @@ class Receiver(threading.Thread):
         try:
             while True:
                 for message in receiver.receive_messages(20, max_wait_time=1):
+                    self.in_doubt = str(message)
                     receiver.complete_message(message)
+                    self.in_doubt = None
                     self.completed.append(str(message))
                     self.numbers.append(message.sequence_number or 0)
         except (ServiceBusError, ValueError):
@@ -100,7 +103,9 @@ def test_no_accepted_message_is_lost_and_no_settled_one_comes_back(mortal: Broke
             more.send_messages(ServiceBusMessage("new"))
         [new] = again.receive_messages(max_wait_time=5)
         again.complete_message(new)
-    assert set(sender.accepted) <= set(left) | set(receiver.completed)
+    # One settlement may have been on its way: committed, and the answer lost with the broker.
+    gone = set(sender.accepted) - set(left) - set(receiver.completed)
+    assert gone <= {receiver.in_doubt}
     assert not set(left) & set(receiver.completed)
     numbers = [*receiver.numbers, *left.values()]
     assert len(set(numbers)) == len(numbers)
