@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -89,7 +90,12 @@ def control_groups(pid: int | None) -> str:
 
 
 def open_files(pid: int | None) -> list[str]:
-    return [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links: list[str] = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # The instance asks its vault meanwhile: a connection may be closed between list and read.
+        with contextlib.suppress(FileNotFoundError):
+            links.append(str(link.readlink()))
+    return links
 
 
 def environment(pid: int | None) -> bytes:
