@@ -20,6 +20,7 @@ from spaces.lifecycle import may_start
 from spaces.model import BackupId, OpKind
 from spaces.registry import Registry
 from spaces.saga.begin import Cause, begin
+from spaces.saga.outline import OUTLINES
 from spaces.views import OperationView, operation_view
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from spaces.model import Facts, Space
     from spaces.ports import Ports
     from spaces.registry import Loaded
-    from spaces.saga.outcomes import Plan, Plans
+    from spaces.saga.outline import Outline
 
     type _Params = Callable[[Space], Facts]
 
@@ -121,26 +122,26 @@ async def one(ports: Ports, space_name: str, backup_id: str) -> BackupView:
 
 
 async def start_backup(
-    ports: Ports, plans: Plans, space_name: str, *, caller: str, key: str
+    ports: Ports, space_name: str, *, caller: str, key: str
 ) -> OperationView:
     """Start a backup now; a running operation refuses it (409 `operation-running`)."""
 
     def params(space: Space) -> Facts:
         return {"backup_id": run.new_backup_id(space, ports.clock.now())}
 
-    plan = plans[OpKind.BACKUP]
+    plan = OUTLINES[OpKind.BACKUP]
     return await _started(ports, plan, space_name, caller=caller, key=key, params=params)
 
 
 async def start_restore(
-    ports: Ports, plans: Plans, space_name: str, backup_id: str, *, caller: str, key: str
+    ports: Ports, space_name: str, backup_id: str, *, caller: str, key: str
 ) -> OperationView:
     """Start a restore; `latest` is settled now, so that the operation says which one it is."""
     loaded = await Registry(ports.tables).find(space_name)
     chosen = await _chosen(ports, loaded.space, backup_id)
     return await _started(
         ports,
-        plans[OpKind.RESTORE],
+        OUTLINES[OpKind.RESTORE],
         space_name,
         caller=caller,
         key=key,
@@ -175,7 +176,7 @@ async def planned(ports: Ports, places: Places, space_name: str, backup_id: str)
 
 
 async def _started(
-    ports: Ports, plan: Plan, space_name: str, *, caller: str, key: str, params: _Params
+    ports: Ports, plan: Outline, space_name: str, *, caller: str, key: str, params: _Params
 ) -> OperationView:
     registry = Registry(ports.tables)
     cause_id = hashlib.sha256(f"{caller}\n{plan.kind}\n{key}".encode()).hexdigest()

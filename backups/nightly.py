@@ -16,6 +16,7 @@ from spaces.model import OpKind
 from spaces.ports import Delete
 from spaces.registry import SPACES, Registry
 from spaces.saga.begin import Cause, begin
+from spaces.saga.outline import OUTLINES
 from spaces.saga.runner import say_again
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from spaces.model import Space
     from spaces.ports import Ports, Stored
     from spaces.registry import Loaded
-    from spaces.saga.outcomes import Plan, Plans
+    from spaces.saga.outline import Outline
     from spaces.settings import Settings
 
 log = logging.getLogger("kpax.backups")
@@ -52,7 +53,7 @@ async def send_due(ports: Ports, settings: Settings) -> int:
     return len(due)
 
 
-async def start(ports: Ports, plans: Plans, request: RunRequest) -> None:
+async def start(ports: Ports, request: RunRequest) -> None:
     """Start the backup that a message asks for, or put it off while the space is busy."""
     registry = Registry(ports.tables)
     for _ in range(RACES):
@@ -67,7 +68,7 @@ async def start(ports: Ports, plans: Plans, request: RunRequest) -> None:
             log.info("backup.not_due", extra={"space": request.space_id})
             return
         try:
-            await _begin(ports, plans[OpKind.BACKUP], loaded, request)
+            await _begin(ports, OUTLINES[OpKind.BACKUP], loaded, request)
         except RefusedError:
             await _put_off(ports, request)
         except (LostRaceError, ConflictError):
@@ -93,7 +94,7 @@ async def retire_old(ports: Ports, settings: Settings) -> int:
     return removed
 
 
-async def _begin(ports: Ports, plan: Plan, loaded: Loaded, request: RunRequest) -> None:
+async def _begin(ports: Ports, plan: Outline, loaded: Loaded, request: RunRequest) -> None:
     backup_id = run.new_backup_id(loaded.space, ports.clock.now())
     cause = Cause(
         actor="schedule",

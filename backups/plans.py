@@ -1,7 +1,4 @@
-"""The plans of the two operations of this room: their steps in order, budgets and undos.
-
-Budgets in seconds. Both run over the queue `backup-runs` by the kernel's runner.
-"""
+"""What this room carries: the operations that read or write a space's data as a whole."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from backups.places import Places
 from backups.restore import Restore
-from backups.run import ATTEMPT_S, Run
+from backups.run import Run
 from spaces.model import OpKind
-from spaces.saga.outcomes import Plan, Step
+from spaces.saga.outline import BACKUPS, OUTLINES, bind
 from spaces.settings import settings
 
 if TYPE_CHECKING:
     from spaces.saga.outcomes import Plans
 
-QUEUE = "backup-runs"
+QUEUE = BACKUPS
 
 
 @functools.cache
@@ -30,42 +27,23 @@ def plans() -> Plans:
 def plans_of(places: Places) -> Plans:
     """The plans over these places."""
     run, restore = Run(places), Restore(places)
-    backup = Plan(
-        kind=OpKind.BACKUP,
-        queue=QUEUE,
-        steps=(
-            Step(name="capture", act=run.capture, budget_s=3600, attempt_s=ATTEMPT_S),
-            Step(name="publish", act=run.publish, budget_s=600),
-            Step(
-                name="verify",
-                act=run.verify,
-                undo=run.unverify,
-                budget_s=3600,
-                attempt_s=ATTEMPT_S,
-            ),
+    bound = (
+        bind(
+            OUTLINES[OpKind.BACKUP],
+            acts={"capture": run.capture, "publish": run.publish, "verify": run.verify},
+            undos={"verify": run.unverify},
         ),
-        failed="space.backup.failed",
+        bind(
+            OUTLINES[OpKind.RESTORE],
+            acts={
+                "prepare": restore.prepare,
+                "load": restore.load,
+                "check": restore.check,
+                "switch": restore.switch,
+                "restart": restore.restart,
+                "confirm": restore.confirm,
+            },
+            undos={"load": restore.unload, "switch": restore.switch_back},
+        ),
     )
-    return {
-        OpKind.BACKUP: backup,
-        OpKind.RESTORE: Plan(
-            kind=OpKind.RESTORE,
-            queue=QUEUE,
-            steps=(
-                Step(name="prepare", act=restore.prepare, budget_s=600),
-                Step(
-                    name="load",
-                    act=restore.load,
-                    undo=restore.unload,
-                    budget_s=3600,
-                    attempt_s=ATTEMPT_S,
-                ),
-                Step(name="check", act=restore.check, budget_s=3600, attempt_s=ATTEMPT_S),
-                Step(
-                    name="switch", act=restore.switch, undo=restore.switch_back, budget_s=1800
-                ),
-                Step(name="restart", act=restore.restart, budget_s=1800),
-                Step(name="confirm", act=restore.confirm, budget_s=300),
-            ),
-        ),
-    }
+    return {plan.kind: plan for plan in bound}

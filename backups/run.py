@@ -23,6 +23,7 @@ from spaces.errors import DamagedError, TransientError
 from spaces.model import BackupId
 from spaces.registry import Event
 from spaces.saga.outcomes import Done, Outcome
+from spaces.saga.outline import COPY_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from spaces.ports import Ports
     from spaces.saga.outcomes import Work
 
-# One attempt's time: below the limit of a function call, so that we end it and not the host.
-ATTEMPT_S = 480.0
 KEPT = timedelta(days=30)
 # Failures that say something of the backup, not of the moment.
 _BAD = frozenset({DamagedError.slug, "dump-refused"})
@@ -171,11 +170,11 @@ def label(work: Work) -> Label:
 async def bounded(work: Work) -> AsyncGenerator[None]:
     """End an attempt that takes too long; the next one begins from nothing."""
     try:
-        async with asyncio.timeout(ATTEMPT_S):
+        async with asyncio.timeout(COPY_S):
             yield
     except TimeoutError as error:
         raise TransientError(
-            f"not done within {ATTEMPT_S:.0f} s",
+            f"not done within {COPY_S:.0f} s",
             where=f"space {work.space.space_id} · step {work.op.step}",
         ) from error
 

@@ -38,7 +38,7 @@ async def on_run(message: func.ServiceBusMessage) -> None:
     """A request starts a backup; a poke moves a backup or a restore by one step."""
     told = decoded(message.get_body())
     if isinstance(told, RunRequest):
-        await nightly.start(ports(), plans(), told)
+        await nightly.start(ports(), told)
         return
     await advance(
         ports(),
@@ -110,7 +110,6 @@ async def create_backup(request: Request) -> Reply:
     """Start a backup; the answer is its operation."""
     view = await api.start_backup(
         request.ports,
-        plans(),
         request.params["space_id"],
         caller=request.principal.subject,
         key=request.idempotency_key,
@@ -141,7 +140,6 @@ async def create_restore(request: Request) -> Reply:
         return Reply(body=plan)
     view = await api.start_restore(
         request.ports,
-        plans(),
         space_id,
         asked.backup_id,
         caller=request.principal.subject,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from provisioning import orders, rejected
 from provisioning.billing import Reason, RejectedError, applied, opens, read, reopened
-from provisioning.plans import PROVISION
 from spaces import audit
 from spaces.errors import (
     ConflictError,
@@ -27,9 +26,11 @@ from spaces.errors import (
 )
 from spaces.idempotency import digest
 from spaces.messages import encode
+from spaces.model import OpKind
 from spaces.ports import Insert, Message, Replace
 from spaces.registry import Change, Registry
 from spaces.saga.begin import Cause, begin
+from spaces.saga.outline import OUTLINES
 from spaces.saga.runner import RACES, say_again
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ async def _commit(ports: Ports, registry: Registry, loaded: Loaded, accepted: Ac
             cause_id=event.id,
             change=lambda space: applied(reopened(space), accepted),
         )
-        await begin(ports, loaded, PROVISION, cause)
+        await begin(ports, loaded, OUTLINES[OpKind.PROVISION], cause)
         return
     change = Change(
         space=applied(loaded.space, accepted),

@@ -24,14 +24,34 @@ class Transition:
     failure: Status | None = None
 
 
+_DATA = frozenset({Status.ACTIVE, Status.SUSPENDED, Status.CANCELLED})
+_LIVING = _DATA | {Status.REQUESTED}
+
 MATRIX: dict[OpKind, Transition] = {
     OpKind.PROVISION: Transition(
         start=frozenset({Status.REQUESTED}), success=Status.ACTIVE, failure=Status.FAILED
     ),
-    OpKind.BACKUP: Transition(
-        start=frozenset({Status.ACTIVE, Status.SUSPENDED, Status.CANCELLED})
+    OpKind.RESIZE: Transition(start=frozenset({Status.ACTIVE})),
+    OpKind.CONFIGURE: Transition(start=frozenset({Status.ACTIVE, Status.SUSPENDED})),
+    OpKind.ROTATE_SECRETS: Transition(start=frozenset({Status.ACTIVE})),
+    OpKind.SUSPEND: Transition(start=frozenset({Status.ACTIVE}), success=Status.SUSPENDED),
+    OpKind.RESUME: Transition(
+        start=frozenset({Status.SUSPENDED, Status.CANCELLED}), success=Status.ACTIVE
     ),
+    OpKind.BACKUP: Transition(start=_DATA),
     OpKind.RESTORE: Transition(start=frozenset({Status.ACTIVE, Status.SUSPENDED})),
+    OpKind.CANCEL: Transition(
+        start=frozenset({Status.REQUESTED, Status.ACTIVE, Status.SUSPENDED}),
+        success=Status.CANCELLED,
+    ),
+    OpKind.DELETE: Transition(start=frozenset({Status.CANCELLED}), success=Status.DELETED),
+    # A space that never had data has nothing to delete first (control-plane.md amendment 5).
+    OpKind.ERASE: Transition(
+        start=frozenset({Status.DELETED, Status.CANCELLED, Status.FAILED}),
+        success=Status.ERASED,
+    ),
+    OpKind.QUARANTINE: Transition(start=_LIVING | {Status.FAILED, Status.DELETED}),
+    OpKind.RELEASE: Transition(start=_LIVING | {Status.FAILED, Status.DELETED}),
 }
 
 

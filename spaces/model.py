@@ -47,11 +47,21 @@ ZONES: dict[Tier, tuple[str, ...]] = {
 
 
 class OpKind(StrEnum):
-    """Changes of a space that exist today."""
+    """Changes of a space; the steps of each stand in `spaces.saga.outline`."""
 
     PROVISION = "provision"
+    RESIZE = "resize"
+    CONFIGURE = "configure"
+    ROTATE_SECRETS = "rotate_secrets"
+    SUSPEND = "suspend"
+    RESUME = "resume"
     BACKUP = "backup"
     RESTORE = "restore"
+    CANCEL = "cancel"
+    DELETE = "delete"
+    ERASE = "erase"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
 
 
 class OpStatus(StrEnum):
@@ -84,6 +94,15 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """A wish that a running operation ends: whose, why, and when it was said."""
+
+    actor: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """The operation that occupies a space's one slot, and the step it stands at.
 
@@ -91,6 +110,8 @@ class Running:
     ones need. `step_deadline_at` ends the step's budget; a retry keeps it. `error_kind` is the
     problem slug of what failed; `attempt_s` how long an attempt of this step may be silent.
     `extended` says that the step got its one extension, because nobody looked at its deadline.
+    `stop` asks that it ends after the running step and is undone; `stuck` says why it waits for an
+    operator: it keeps the space's slot, so that nothing else is built on what is half done.
     """
 
     op_id: OpId
@@ -110,6 +131,8 @@ class Running:
     step_deadline_at: datetime
     next_poke_at: datetime
     detail: str = ""
+    stop: Stop | None = None
+    stuck: str | None = None
 
     @property
     def step(self) -> str:
@@ -124,7 +147,12 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillingState:
-    """The full state of a subscription, as the billing system last told it (control-plane.md 3.7)."""
+    """The full state of a subscription, as the billing system last told it (control-plane.md 3.7).
+
+    The last three come from all its events, late ones too, so that no order of arrival matters:
+    whether it was ever paid (an announcement is not), and the sequences of the last event that
+    cancelled it and the last that reactivated it (-1: none).
+    """
 
     sequence: int
     status: str
@@ -136,6 +164,59 @@ class BillingState:
     grace_days: int
     legal_hold: bool
     customer_ref: str
+    paid: bool = False
+    cancelled_sequence: int = -1
+    reactivated_sequence: int = -1
+
+    @property
+    def is_over(self) -> bool:
+        """Terminal wins: only a later reactivation leads away from a cancellation."""
+        return self.cancelled_sequence > self.reactivated_sequence
+
+
+class Wish(StrEnum):
+    """What a space is to be; the planner leads it there, one operation at a time."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """An operator's word over billing's: what the space is to be, why, whose, and until when.
+
+    `until` None: until it is lifted. A hold keeps a space active though billing wants it suspended.
+    """
+
+    wish: Wish
+    reason: str
+    actor: str
+    at: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A flag that somebody set on a space: quarantine, pause, deletion lock."""
+
+    reason: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """What is left of an erased space: how its data became unreadable, and how that was shown.
+
+    `never_had_data` where there was nothing to erase; `proof` is the text of the failed restore.
+    """
+
+    at: datetime
+    never_had_data: bool
+    keys_destroyed: tuple[str, ...] = ()
+    backups_destroyed: int = 0
+    proof: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +245,11 @@ class Resources:
 class Space:
     """One customer's instance, as its `state` row keeps it.
 
-    `desired` is what billing last asked for (a stable status word); the planner compares it with
-    `status`. `database` and `container` name the data in force: a restore changes them by writing
-    the next `config_revision`. `op_seq` and `event_seq` count operations and events for ever.
+    `desired` is what it is to be (`spaces.desire`: billing's word, or an operator's over it); the
+    planner compares it with `status`. `plan_due` is when the planner must look again although
+    nothing happens: an override ends, a period, a grace or a retention is over. `database` and
+    `container` name the data in force: a restore changes them by writing the next
+    `config_revision`. `op_seq` and `event_seq` count operations and events for ever.
     """
 
     space_id: SpaceId
@@ -197,6 +280,29 @@ class Space:
     op_seq: int = 0
     event_seq: int = 0
     events_cleared: int = 0
+    # What an operator, or the end of a contract, said of it.
+    override: Override | None = None
+    quarantined: Mark | None = None
+    paused: Mark | None = None
+    deletion_lock: Mark | None = None
+    plan_due: datetime | None = None
+    # The end of its life: cancel sets the first three, delete and erase the others.
+    cancelled_at: datetime | None = None
+    grace_until: datetime | None = None
+    final_backup: BackupId | None = None
+    deleted_at: datetime | None = None
+    retain_until: datetime | None = None
+    tombstone: Tombstone | None = None
+    # What its application is told beside names (`configure`), and which secrets are in force.
+    app_settings: tuple[tuple[str, str], ...] = ()
+    secret_revision: int = 1
+    # The billing sequence whose plan could not be reached: not tried again by itself.
+    resize_failed_at: int | None = None
+
+    @property
+    def had_data(self) -> bool:
+        """True when a customer may have stored something: it was active once."""
+        return self.activated_at is not None
 
     @property
     def zones(self) -> tuple[str, ...]:
@@ -222,17 +328,22 @@ __all__ = [
     "BillingState",
     "Facts",
     "LastBackup",
+    "Mark",
     "OpId",
     "OpKind",
     "OpStatus",
     "OrderId",
+    "Override",
     "Phase",
     "Resources",
     "Running",
     "Space",
     "SpaceId",
     "Status",
+    "Stop",
     "Tier",
+    "Tombstone",
+    "Wish",
     "replace",
     "space_of_op",
 ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from spaces.ports import Ports
     from spaces.registry import Loaded
-    from spaces.saga.outcomes import Plan
+    from spaces.saga.outline import Outline
 
 
 def _no_facts() -> Facts:
@@ -39,7 +39,7 @@ class Cause:
     change: Callable[[Space], Space] | None = None
 
 
-async def begin(ports: Ports, loaded: Loaded, plan: Plan, cause: Cause) -> Running:
+async def begin(ports: Ports, loaded: Loaded, plan: Outline, cause: Cause) -> Running:
     """Start `plan` on a space; answers the operation, which its queue now carries.
 
     Raises `RefusedError` when the status or a running operation forbids it, `ConflictError` when
@@ -62,12 +62,12 @@ async def begin(ports: Ports, loaded: Loaded, plan: Plan, cause: Cause) -> Runni
     return op
 
 
-def started(space: Space, plan: Plan, params: Facts, now: datetime) -> Running:
+def started(space: Space, plan: Outline, params: Facts, now: datetime) -> Running:
     """The operation at its first step. Pure."""
     op = Running(
         op_id=space.next_op_id(),
         kind=plan.kind,
-        steps=tuple(step.name for step in plan.steps),
+        steps=plan.names_for(space.status),
         params=params,
         started_at=now,
         step_started_at=now,
@@ -77,7 +77,7 @@ def started(space: Space, plan: Plan, params: Facts, now: datetime) -> Running:
     return at_step(op, 0, plan, now)
 
 
-def starting(space: Space, op: Running, plan: Plan, cause: Cause) -> Change:
+def starting(space: Space, op: Running, plan: Outline, cause: Cause) -> Change:
     """The one transaction that starts `op`; its cause's change comes first. Pure."""
     changed = cause.change(space) if cause.change is not None else space
     occupied = replace(changed, op=op, op_seq=space.op_seq + 1)

@@ -13,6 +13,7 @@ from spaces.saga.outcomes import Done, Failed, Outcome, Retry, Wait
 
 if TYPE_CHECKING:
     from spaces.saga.outcomes import Plan
+    from spaces.saga.outline import Outline
 
 
 # A step whose deadline passed this long ago without a look was left alone: the host was down, or
@@ -157,7 +158,7 @@ def _back_from(op: Running, at: int, plan: Plan, now: datetime) -> Decision:
     return Finish(op=op, status=OpStatus.FAILED, error=op.error)
 
 
-def at_step(op: Running, at: int, plan: Plan, now: datetime) -> Running:
+def at_step(op: Running, at: int, plan: Plan | Outline, now: datetime) -> Running:
     """The operation at the start of a step: a first attempt, a fresh budget, due at once."""
     step = plan.step(op.steps[at])
     return replace(

@@ -149,10 +149,10 @@ async def test_a_backup_is_not_lost_to_a_busy_space(world: World) -> None:
 
 async def test_a_request_comes_twice_and_starts_one_backup(world: World) -> None:
     request = RunRequest(space_id=world.first.space_id, slot="2026-11-23:run:600")
-    await nightly.start(world.bare, world.plans, request)
-    await nightly.start(world.bare, world.plans, request)
+    await nightly.start(world.bare, request)
+    await nightly.start(world.bare, request)
     await world.settle()
-    await nightly.start(world.bare, world.plans, request)
+    await nightly.start(world.bare, request)
     await world.settle()
     assert len(await world.registry.operations(world.first.space_id)) == 1
 
@@ -163,13 +163,13 @@ async def test_a_poke_that_was_not_sent_is_sent_when_the_request_comes_again(
     request = RunRequest(space_id=world.first.space_id, slot="2026-11-23:run:600")
     world.bus.faults.plan("send", TransientError("the broker is away"))
     with pytest.raises(TransientError):
-        await nightly.start(world.bare, world.plans, request)
+        await nightly.start(world.bare, request)
     assert not [m for m in world.bus.sent if m.queue == dispatch.QUEUE]
-    await nightly.start(world.bare, world.plans, request)
+    await nightly.start(world.bare, request)
     (poke,) = [m for m in world.bus.sent if m.queue == dispatch.QUEUE]
     assert isinstance(decoded(poke.body.encode()), Poke)
 
 
 async def test_a_request_for_a_space_that_is_not_known_ends(world: World) -> None:
-    await nightly.start(world.bare, world.plans, RunRequest(space_id="s-nobody", slot="x"))
+    await nightly.start(world.bare, RunRequest(space_id="s-nobody", slot="x"))
     assert world.bus.sent == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backups import api, nightly
-from backups.run import ATTEMPT_S
+from spaces.saga.outline import COPY_S
 from spaces.errors import DamagedError, NotFoundError, RefusedError, TransientError
 from spaces.model import OpStatus
 from spaces.ports import Replace, StackState
@@ -99,7 +99,7 @@ async def test_what_cannot_be_removed_now_is_removed_later(world: World) -> None
 
 async def test_a_long_capture_is_not_started_twice_by_the_sweeper(world: World) -> None:
     op_id = await world.back_up()
-    world.clock.advance(GRACE_S + ATTEMPT_S - 1)
+    world.clock.advance(GRACE_S + COPY_S - 1)
     assert await sweep(world.bare, grace_s=GRACE_S) == 0
     world.clock.advance(2)
     assert await sweep(world.bare, grace_s=GRACE_S) == 1

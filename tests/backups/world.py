@@ -244,14 +244,12 @@ class World:
 
     async def back_up(self, key: str = "k-1") -> str:
         """Start a backup by HTTP's function; answers the operation's id."""
-        view = await start_backup(self.bare, self.plans, "acme", caller="key:default", key=key)
+        view = await start_backup(self.bare, "acme", caller="key:default", key=key)
         return view.operation_id
 
     async def restore(self, backup_id: str = "latest", key: str = "r-1") -> str:
         """Start a restore; answers the operation's id."""
-        view = await start_restore(
-            self.bare, self.plans, "acme", backup_id, caller="key:default", key=key
-        )
+        view = await start_restore(self.bare, "acme", backup_id, caller="key:default", key=key)
         return view.operation_id
 
     async def destroy(self) -> None:
@@ -357,7 +355,7 @@ class World:
     async def _on_run(self, item: Received) -> None:
         told = decoded(item.body)
         if isinstance(told, RunRequest):
-            await nightly.start(self.ports, self.plans, told)
+            await nightly.start(self.ports, told)
             return
         await advance(
             self.ports,

@@ -1,0 +1,79 @@
+"""What a space is to be: billing's word, or an operator's over it, at a moment. Pure.
+
+Source: control-plane.md 3.7 and amendment 4: desired = f(billing state, operator override).
+Nothing here knows what a space is now; `spaces.planner` compares.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from spaces.model import Wish
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from spaces.model import BillingState, Override, Space
+
+# Billing's status words; what is not here is refused when the event is read.
+WISHES: dict[str, Wish] = {
+    "trialing": Wish.ACTIVE,
+    "active": Wish.ACTIVE,
+    "past_due": Wish.ACTIVE,
+    "unpaid": Wish.SUSPENDED,
+    "suspended": Wish.SUSPENDED,
+    "cancelled": Wish.CANCELLED,
+    "deleted": Wish.CANCELLED,
+}
+
+
+def desired(space: Space, now: datetime) -> Wish | None:
+    """What `space` is to be at `now`; None while neither billing nor an operator said anything."""
+    override = in_force(space.override, now)
+    if override is not None:
+        return override.wish
+    return by_billing(space.billing, now)
+
+
+def by_billing(state: BillingState | None, now: datetime) -> Wish | None:
+    """What the subscription asks for.
+
+    A cancelled one is paid until its period ends, whatever a later event but a reactivation says;
+    a past-due one is served until its dunning deadline, the end of the period and the days of
+    grace after it.
+    """
+    if state is None:
+        return None
+    if state.status == "deleted":
+        return Wish.CANCELLED
+    if state.is_over or state.status == "cancelled":
+        return Wish.CANCELLED if now >= state.period_end else Wish.ACTIVE
+    if state.status == "past_due" and now >= dunning_deadline(state):
+        return Wish.SUSPENDED
+    return WISHES[state.status]
+
+
+def dunning_deadline(state: BillingState) -> datetime:
+    """Until when a past-due subscription is served."""
+    return state.period_end + timedelta(days=state.grace_days)
+
+
+def in_force(override: Override | None, now: datetime) -> Override | None:
+    """The override, unless its end has come."""
+    if override is None or (override.until is not None and now >= override.until):
+        return None
+    return override
+
+
+def next_turn(space: Space, now: datetime) -> datetime | None:
+    """The next moment after `now` at which `desired` may answer otherwise by itself; None: never."""
+    turns: list[datetime] = []
+    if space.override is not None and space.override.until is not None:
+        turns.append(space.override.until)
+    if space.billing is not None:
+        if space.billing.is_over or space.billing.status == "cancelled":
+            turns.append(space.billing.period_end)
+        if space.billing.status == "past_due":
+            turns.append(dunning_deadline(space.billing))
+    return min((turn for turn in turns if turn > now), default=None)
