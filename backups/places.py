@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from backups.bundle import BundleEngine
-from backups.database import PostgresData
+from backups.dumps import PostgresData
 from backups.engine import Base, Files, Store
 from spaces import names
 from spaces.configuration import admin_server, application_settings

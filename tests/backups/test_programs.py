@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backups.database import PostgresData
+from backups.dumps import PostgresData
 from backups.engine import Base
 from spaces.errors import InvalidError, KpaxError, TransientError
 from spaces.ports import Server

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from backups import census
 from backups.bundle import BundleEngine
-from backups.database import PostgresData
+from backups.dumps import PostgresData
 from backups.engine import Base, Files, Label, Store
 from local.home import Home
 from local.postgres import PostgresServers, binaries
