@@ -1,0 +1,209 @@
+"""The snapshots of a store: which there are, which is the newest, and what is missing of them.
+
+Manifests form a chain by their numbers, each naming its predecessor. The newest has no successor
+to miss it, so after publishing a run leaves a head under `j/`: a head with a higher number than
+any manifest says that the newest was removed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backups.store.keys import CHECK_NAME, damaged
+from backups.store.manifest import Manifest, Reference, name_of, open_manifest
+from backups.store.small import open_small, seal_small
+from spaces.errors import DamagedError, NotFoundError, WrongKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backups.store.keys import Keys
+    from backups.store.objects import ObjectStore
+
+HEAD = "head"
+MANIFEST = re.compile(r"s/(\d{8})\Z")
+_JOURNAL = re.compile(r"j/(\d{8})-([0-9a-f]+)/(\w+)\Z")
+
+
+@dataclass(slots=True)
+class Listing:
+    """The store's objects by kind, from one listing."""
+
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
+    sequences: list[int] = field(default_factory=list[int])
+    heads: dict[int, str] = field(default_factory=dict[int, str])
+    journals: dict[int, dict[str, list[str]]] = field(
+        default_factory=dict[int, dict[str, list[str]]]
+    )
+
+    @classmethod
+    def of(cls, store: ObjectStore) -> Listing:
+        """Read the listing of a store."""
+        listing = cls()
+        for stat in store.list():
+            listing.sizes[stat.name] = stat.size
+            if match := MANIFEST.match(stat.name):
+                listing.sequences.append(int(match[1]))
+            elif match := _JOURNAL.match(stat.name):
+                sequence, run, part = int(match[1]), match[2], match[3]
+                if part == HEAD:
+                    listing.heads[sequence] = stat.name
+                else:
+                    listing.journals.setdefault(sequence, {}).setdefault(run, []).append(
+                        stat.name
+                    )
+        listing.sequences.sort()
+        return listing
+
+    @property
+    def newest(self) -> int:
+        """The highest number of a manifest, 0 where there is none."""
+        return self.sequences[-1] if self.sequences else 0
+
+    def lost(self, manifest: Manifest) -> list[str]:
+        """Packs that a manifest refers to and that are missing or have another size."""
+        return [
+            pack.name
+            for pack in manifest.packs.all()
+            if pack is not None and self.sizes.get(pack.name) != pack.size
+        ]
+
+
+def check_key(store: ObjectStore, keys: Keys, listing: Listing) -> DamagedError | None:
+    """Raise `WrongKeyError` for another space's key; give back what is wrong with `k/check`.
+
+    A manifest that opens proves the key, whatever has become of the key-check value.
+    """
+    try:
+        with store.open(CHECK_NAME) as file:
+            if keys.opens(file.read()):
+                return None
+        found = damaged(CHECK_NAME, "it is of another key than the snapshots")
+    except NotFoundError:
+        if not listing.sequences and not listing.heads:
+            return None
+        found = damaged(CHECK_NAME, "it is missing")
+        if not _opens_any(store, keys, listing):
+            raise found from None
+        return found
+    except DamagedError as error:
+        if listing.sequences and not _opens_any(store, keys, listing):
+            raise
+        return error
+    if _opens_any(store, keys, listing):
+        return found
+    raise WrongKeyError(
+        "the key does not open this store", remedy="Give the key file the store was made with."
+    )
+
+
+def newest_missing(store: ObjectStore, keys: Keys, listing: Listing) -> DamagedError | None:
+    """The damage that the newest snapshots were removed, as their heads tell."""
+    for sequence in sorted(listing.heads, reverse=True):
+        if sequence <= listing.newest:
+            return None
+        head = read_head(store, keys, listing.heads[sequence])
+        if head is not None and not is_over(head.keep_until):
+            return damaged(
+                head.name,
+                "it is missing, and was the newest manifest",
+                snapshots=[head.name],
+                affects=["the whole snapshot"],
+            )
+    return None
+
+
+def gaps(manifests: Iterable[Manifest], listing: Listing) -> list[DamagedError]:
+    """Predecessors that are missing before their time, or are not those referred to."""
+    by_name = {manifest.name: manifest for manifest in manifests}
+    found: list[DamagedError] = []
+    for manifest in by_name.values():
+        previous = manifest.header.previous
+        if previous is None:
+            continue
+        there = by_name.get(previous.name)
+        if previous.name not in listing.sizes:
+            if not is_over(previous.keep_until):
+                found.append(
+                    damaged(
+                        previous.name,
+                        f"it is missing; {manifest.backup_id} refers to it",
+                        snapshots=[previous.name],
+                        affects=["the whole snapshot"],
+                    )
+                )
+        elif there is not None and there.sha256 != previous.sha256:
+            found.append(
+                damaged(previous.name, f"it is not the manifest {manifest.backup_id} refers to")
+            )
+    return found
+
+
+def open_latest(store: ObjectStore, keys: Keys, listing: Listing) -> Manifest:
+    """The newest complete snapshot. Damage of it, or of a newer one, is an error.
+
+    Raises `NotFoundError`, `DamagedError`.
+    """
+    missing = newest_missing(store, keys, listing)
+    if missing is not None:
+        raise missing
+    for sequence in reversed(listing.sequences):
+        manifest = open_manifest(store, keys, name_of(sequence))
+        if manifest.header.state == "complete":
+            return manifest
+        manifest.close()
+    raise NotFoundError("the store holds no complete snapshot")
+
+
+def open_by_id(store: ObjectStore, keys: Keys, listing: Listing, backup_id: str) -> Manifest:
+    """The snapshot of an id. Raises `NotFoundError`, `DamagedError`."""
+    match = re.match(r"(\d{8})-", backup_id)
+    if match and int(match[1]) in listing.sequences:
+        manifest = open_manifest(store, keys, name_of(int(match[1])))
+        if manifest.backup_id == backup_id:
+            return manifest
+        manifest.close()
+    if match and int(match[1]) in listing.heads:
+        head = read_head(store, keys, listing.heads[int(match[1])])
+        if head is not None and not is_over(head.keep_until):
+            raise damaged(head.name, "it is missing", snapshots=[backup_id])
+    raise NotFoundError(f"the store holds no snapshot {backup_id}")
+
+
+def write_head(
+    store: ObjectStore, keys: Keys, *, sequence: int, run: str, manifest: Reference
+) -> int:
+    """Leave word that a manifest was published; the bytes stored."""
+    name = f"j/{sequence:08d}-{run}/{HEAD}"
+    sealed = seal_small(keys, name, msgspec.json.encode(manifest))
+    store.create(name, sealed)
+    return len(sealed)
+
+
+def read_head(store: ObjectStore, keys: Keys, name: str) -> Reference | None:
+    """What a head says; None where it is damaged: no restore needs it."""
+    try:
+        with store.open(name) as file:
+            return msgspec.json.decode(open_small(keys, name, file.read()), type=Reference)
+    except (DamagedError, NotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def is_over(keep_until: str) -> bool:
+    """Whether an object may be missing by now."""
+    return datetime.fromisoformat(keep_until) < datetime.now(UTC)
+
+
+def _opens_any(store: ObjectStore, keys: Keys, listing: Listing) -> bool:
+    for sequence in reversed(listing.sequences):
+        try:
+            open_manifest(store, keys, name_of(sequence)).close()
+        except (DamagedError, NotFoundError):
+            continue
+        return True
+    return False
