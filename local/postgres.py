@@ -56,6 +56,7 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "jit": "off",
 }
+_KEPT = {"listen_addresses", "unix_socket_directories"}
 # A kill -9 loses nothing, a power cut may; KPAX_PG_FSYNC=on is for crash tests that go further.
 # `synchronous_commit` stays on: without it commits wait in shared memory and a kill loses them.
 _FAST = {"fsync": "off", "full_page_writes": "off"}
@@ -201,6 +202,9 @@ class PostgresServers:
                 remedy="End it, then `kpax up`.",
             )
         settings = _SETTINGS | ({} if os.environ.get("KPAX_PG_FSYNC") == "on" else _FAST)
+        # What is said on the command line would win over what ALTER SYSTEM has set.
+        chosen = await asyncio.to_thread(_chosen, data)
+        settings = {k: v for k, v in settings.items() if k not in chosen}
         options = [part for item in settings.items() for part in ("-c", "=".join(item))]
         self._write(name, pid=None, started=None)
         identity = processes.spawn(
@@ -282,6 +286,14 @@ def _clear(data: Path) -> None:
         for orphan in orphans:
             processes.end(orphan, grace_s=0.0)
     (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _chosen(data: Path) -> set[str]:
+    """The settings that ALTER SYSTEM has written."""
+    with suppress(FileNotFoundError):
+        text = (data / "postgresql.auto.conf").read_text(errors="replace")
+        return set(re.findall(r"^([a-z0-9_.]+) = ", text, re.MULTILINE)) - _KEPT
+    return set()
 
 
 async def _accepts(port: int) -> bool:

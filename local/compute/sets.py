@@ -75,6 +75,19 @@ class Compute:
         async with self._busy[s.name]:
             return await self._ensure(s)
 
+    async def restart(self, name: str) -> None:
+        """End every instance of a set and start it again, all at once.
+
+        Raises:
+            ComputeError: an instance does not start; the next `ensure` goes on from there.
+        """
+        async with self._busy[name]:
+            record = self._record(name)
+            if record is None or record[1]:
+                return
+            await asyncio.gather(*(self._end(name, i, forget=False) for i in record[0].ids()))
+            await self._ensure(record[0])
+
     async def delete(self, name: str) -> None:
         """End the instances of a set and forget it; an unknown name is no error."""
         async with self._busy[name]:
@@ -136,6 +149,9 @@ class Compute:
         wanted = s.ids()
         surplus = set(self._known_ids(s.name)) - set(wanted)
         await asyncio.gather(*(self._end(s.name, instance) for instance in surplus))
+        if not s.running:
+            await asyncio.gather(*(self._end(s.name, i, forget=False) for i in wanted))
+            return self.instances(s.name)
         missing = [i for i in wanted if self._running(s.name, i) is None]
         started = await asyncio.gather(
             *(self._start(s, instance) for instance in missing), return_exceptions=True

@@ -20,6 +20,8 @@ class ScaleSet:
     vault_token: str = field(repr=False)
     tags: dict[str, str]
     revision: str
+    running: bool = True
+    """False: wanted, and kept without a process until it is true again."""
 
     def ids(self) -> list[str]:
         """The names of its instances."""
@@ -33,7 +35,7 @@ class ScaleSet:
     def fingerprint(self, instance_id: str) -> str:
         """Changes exactly when a running instance has to be restarted."""
         told = asdict(self) | {"zone": self.zone(instance_id)}
-        for other in ("name", "zones", "capacity", "tags"):
+        for other in ("name", "zones", "capacity", "tags", "running"):
             del told[other]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 

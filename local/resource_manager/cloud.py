@@ -159,6 +159,10 @@ class ComputeSets(Protocol):
         """End them all and forget the set."""
         ...
 
+    async def restart(self, name: str) -> None:
+        """End every instance of a set and start it again."""
+        ...
+
     def instances(self, name: str) -> list[Instance]:
         """The set's instances."""
         ...

@@ -48,6 +48,7 @@ def _processes(service: Service) -> list[dict[str, Any]]:
                 "space_id": _space(record),
                 "zone": None,
                 "running": bool(server and server.running),
+                "power": record.power or "running",
                 "memory_limit_mib": None,
                 "mechanism": "none",
             }
@@ -61,6 +62,7 @@ def _processes(service: Service) -> list[dict[str, Any]]:
                 "space_id": _space(record),
                 "zone": one.zone,
                 "running": one.pid is not None,
+                "power": record.power or "running",
                 "memory_limit_mib": one.memory_limit_mib,
                 "mechanism": one.mechanism,
             }

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from local.errors import StackError
@@ -19,6 +20,7 @@ from local.resource_manager.errors import (
     ArmError,
     group_being_deleted,
     group_not_found,
+    not_found,
 )
 from local.resource_manager.ids import GROUP_TYPE, STACK_TYPE, ResourceId, parse
 from local.resource_manager.providers import NAMESPACES, PROVIDERS
@@ -36,6 +38,8 @@ from local.resource_manager.tags import check_tags
 from local.resource_manager.values import UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from local.resource_manager.cloud import Cloud
     from local.resource_manager.faults import Faults
     from local.resource_manager.providers import Provider
@@ -100,6 +104,7 @@ class Resources:
                 stack=owner,
                 state="Updating" if stands else "Creating",
                 declared=before.declared if before and stands else None,
+                power=before.power if before else None,
             )
             self.cloud.store.put(kept)
             computed = await self._realised(provider, kept)
@@ -109,11 +114,41 @@ class Resources:
                 hidden=hidden,
                 stack=owner,
                 declared=shown,
+                power=kept.power,
             )
             self.cloud.store.put(done)
         if _routes_change(provider, before, done):
             self.refresh_routes()
         return done
+
+    async def power(self, target: ResourceId, verb: str) -> None:
+        """Stop, start or restart what a resource is on this machine; it may be repeated.
+
+        Raises:
+            ArmError: it cannot be done as the resource stands, or was tried and failed.
+        """
+        provider = self.provider(target)
+        what = provider.powers[verb]
+        async with self._locks[target.key]:
+            found = self.cloud.store.get(target)
+            if found is None:
+                raise not_found(str(target))
+            provider.check_power(verb, found)
+            begun = replace(
+                found,
+                power=what.rests,
+                state="Updating",
+                body={**found.body, "properties": {**found.properties, **what.meanwhile}},
+            )
+            self.cloud.store.put(begun)
+            await self._done_or_failed(
+                begun, verb, lambda: provider.set_power(verb, begun, self.cloud)
+            )
+            properties = {**begun.properties, **what.afterwards}
+            body = {**begun.body, "properties": properties}
+            self.cloud.store.put(replace(begun, state="Succeeded", body=body))
+        if provider.type == SCALE_SET:
+            self.refresh_routes()
 
     async def remove(self, target: ResourceId) -> None:
         """Delete one resource with its children and extensions; a missing one is no error.
@@ -201,16 +236,9 @@ class Resources:
                 raise group_not_found(target.group)
             if group.state == "Deleting":
                 raise group_being_deleted(target.group)
-        above = target.parent or (target.scope if target.scope.parts else None)
-        if above is not None:
-            parent = store.get(above)
-            if parent is None or parent.state in ("Creating", "Deleting"):
-                raise ArmError(
-                    "ParentResourceNotFound",
-                    f"Failed to perform 'write' on resource(s) of type '{target.type}', because "
-                    f"the parent resource '{above}' could not be found.",
-                    status=404,
-                )
+        if before is not None:
+            provider.check_rest(before)
+        self._check_above(target)
         if provider.taken and before is None:
             for other in store.of_type(provider.type):
                 if other.id.name.lower() == target.name.lower():
@@ -227,19 +255,41 @@ class Resources:
                 status=409,
             )
 
+    def _check_above(self, target: ResourceId) -> None:
+        store = self.cloud.store
+        above = target.parent or (target.scope if target.scope.parts else None)
+        if above is not None:
+            parent = store.get(above)
+            if parent is None or parent.state in ("Creating", "Deleting"):
+                raise ArmError(
+                    "ParentResourceNotFound",
+                    f"Failed to perform 'write' on resource(s) of type '{target.type}', because "
+                    f"the parent resource '{above}' could not be found.",
+                    status=404,
+                )
+            if target.parent is not None and parent.type in PROVIDERS:
+                PROVIDERS[parent.type].check_rest(parent)
+
     async def _realised(self, provider: Provider, record: Record) -> dict[str, Any]:
         started = time.monotonic()
+        computed = await self._done_or_failed(
+            record, "put", lambda: provider.realise(record, self.cloud)
+        )
+        took_ms = (time.monotonic() - started) * 1000
+        log.info("resource.made %s %s %.0f ms", record.id.type, record.id.full_name, took_ms)
+        return computed
+
+    async def _done_or_failed[T](
+        self, record: Record, verb: str, work: Callable[[], Awaitable[T]]
+    ) -> T:
         try:
-            await self._faults.resource(record.id, "put")
-            computed = await provider.realise(record, self.cloud)
+            await self._faults.resource(record.id, verb)
+            return await work()
         except asyncio.CancelledError:
             raise  # a process that ends: the record stays as it is, and is resumed
         except Exception as error:
             self.cloud.store.update(record.id, state="Failed")
             raise _as_arm_error(error, record) from error
-        took_ms = (time.monotonic() - started) * 1000
-        log.info("resource.made %s %s %.0f ms", record.id.type, record.id.full_name, took_ms)
-        return computed
 
     async def _remove_all(self, records: list[Record]) -> None:
         ranks: defaultdict[int, list[Record]] = defaultdict(list)

@@ -48,6 +48,7 @@ class Service:
         self.operations.handle("group.delete", self._delete_group)
         self.operations.handle("resource.put", self._put_resource)
         self.operations.handle("resource.delete", self._delete_resource)
+        self.operations.handle("resource.power", self._power)
 
     async def start(self) -> None:
         """Bring back what should run, then go on with what was being done."""
@@ -180,10 +181,17 @@ class Service:
         end_as_asked(operation)
         await self.resources.remove(parse(operation.target))
 
+    async def _power(self, operation: Operation) -> None:
+        end_as_asked(operation)
+        inputs = operation.inputs or {}
+        await self.resources.power(parse(inputs["id"]), inputs["verb"])
+
     async def _repair_one(self, record: Record) -> str | None:
         try:
             if record.type == SCALE_SET.lower():
                 await self.cloud.compute.ensure(scale_set_of(record, self.cloud))
+            elif record.power is not None:
+                await self.cloud.databases.stop(record.id.name)
             else:
                 provider = self.resources.provider(record.id)
                 await provider.realise(record, self.cloud)

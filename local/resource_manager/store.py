@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SCHEMA = """
 create table if not exists resources (
     key text primary key, id text not null, type text not null, state text not null,
-    body text not null, hidden text not null, stack text, declared text
+    body text not null, hidden text not null, stack text, declared text, power text
 ) without rowid;
 create index if not exists resources_by_type on resources (type);
 create index if not exists resources_by_stack on resources (stack);
@@ -35,7 +35,7 @@ create table if not exists soft_deleted (
 """
 
 # What files of earlier versions lack.
-_LATER = {"resources": ("declared",), "operations": ("result",)}
+_LATER = {"resources": ("declared", "power"), "operations": ("result",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ class Record:
     stack: str | None = None
     declared: dict[str, Any] | None = None
     """The body as it was asked for, without what was computed; None where nothing is computed."""
+    power: str | None = None
+    """`stopped` or `deallocated` by an action, which outlasts every PUT; None: it runs."""
 
     @property
     def key(self) -> str:
@@ -124,9 +126,11 @@ class Store:
     def put(self, record: Record) -> Record:
         """Keep a resource as it is now."""
         self._db.execute(
-            "insert into resources values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do update "
+            "insert into resources (key, id, type, state, body, hidden, stack, declared, power) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do update "
             "set id = excluded.id, state = excluded.state, body = excluded.body, "
-            "hidden = excluded.hidden, stack = excluded.stack, declared = excluded.declared",
+            "hidden = excluded.hidden, stack = excluded.stack, declared = excluded.declared, "
+            "power = excluded.power",
             (
                 record.key,
                 str(record.id),
@@ -136,6 +140,7 @@ class Store:
                 json.dumps(record.hidden),
                 record.stack,
                 _json(record.declared),
+                record.power,
             ),
         )
         return record
@@ -224,7 +229,7 @@ class Store:
 
     def _records(self, where: str, *values: str) -> Iterator[Record]:
         rows = self._db.execute(
-            f"select id, state, body, hidden, stack, declared from resources {where}",  # noqa: S608 — clauses of this file
+            f"select id, state, body, hidden, stack, declared, power from resources {where}",  # noqa: S608 — clauses of this file
             values,
         ).fetchall()
         return iter(
@@ -236,8 +241,9 @@ class Store:
                     hidden=json.loads(hidden),
                     stack=stack,
                     declared=None if declared is None else json.loads(declared),
+                    power=power,
                 )
-                for found, state, body, hidden, stack, declared in rows
+                for found, state, body, hidden, stack, declared, power in rows
             ]
         )
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from local.resource_manager.answers import async_headers, json_answer, location_headers
 from local.resource_manager.deny import refuse_denied
-from local.resource_manager.errors import ArmError, group_not_found, not_found
+from local.resource_manager.errors import group_not_found, not_found
 from local.resource_manager.listing import by_tag, page, wanted
 from local.resource_manager.providers import NAMESPACES, PROVIDERS
 from local.resource_manager.providers.base import unknown_type
@@ -17,6 +17,7 @@ from local.resource_manager.resources import is_listed
 if TYPE_CHECKING:
     from local.resource_manager.call import Call
     from local.resource_manager.ids import ResourceId
+    from local.resource_manager.providers.base import Provider
     from local.resource_manager.service import Service
     from local.resource_manager.store import Operation
 
@@ -28,12 +29,14 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
         return _put(service, call, call.content())
     found = store.get(target)
     if found is None:
-        return _missing(service, call)
+        return await _missing(service, call)
     match call.method:
         case "HEAD":
             return web.Response(status=204)
         case "GET":
-            return json_answer(found.shown())
+            provider = PROVIDERS.get(found.type)
+            seen = await provider.seen(found, service.cloud) if provider else found.shown()
+            return json_answer(seen)
         case "PATCH":
             return _put(service, call, _merged(found.wanted, call.content()))
         case "DELETE":
@@ -48,12 +51,17 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
 async def below(service: Service, call: Call) -> web.StreamResponse:
     """`POST …/action`, or `GET …/children`."""
     target, name = call.path.id, call.path.rest[0]
+    viewed = await _viewed(service, call) if call.method == "GET" else None
+    if viewed is not None:
+        return json_answer(viewed)
     found = service.cloud.store.get(target)
     if found is None:
         raise not_found(str(target))
     provider = service.resources.provider(found.id)
     if call.method == "POST":
         refuse_denied(service.cloud.store, target, f"{name}/action", call.principal)
+        if name.lower() in provider.powers:
+            return _powered(service, call, provider)
         return json_answer(provider.act(name, found, call.body, service.cloud))
     if call.method != "GET":
         raise service.method_not_allowed(call)
@@ -64,7 +72,7 @@ async def below(service: Service, call: Call) -> web.StreamResponse:
             raise unknown_type(f"{found.id.type}/{name}", NAMESPACES, status=404)
         children = service.cloud.store.below(found.id)
         items = [child.shown() for child in children if child.type == kind]
-    return json_answer(page(call, items))
+    return json_answer(page(call, [_without_view(call, one) for one in items]))
 
 
 async def by_type(service: Service, call: Call) -> web.StreamResponse:
@@ -101,20 +109,55 @@ def _deletion(service: Service, call: Call) -> Operation:
     for running in service.cloud.store.running(target.key):
         if running.kind == "resource.delete":
             return running
-        raise _in_progress(target)
+        raise service.resources.provider(target).busy(target)
     return service.operations.start("resource.delete", target, end_as=call.end_as)
 
 
-def _in_progress(target: ResourceId) -> ArmError:
-    return ArmError(
-        "AnotherOperationInProgress", f"Another operation runs on {target}.", status=409
-    )
+def _powered(service: Service, call: Call, provider: Provider) -> web.StreamResponse:
+    """Begin to stop, start or restart; asked for twice, it is one operation."""
+    target, verb = call.path.id, call.path.rest[0].lower()
+    provider.check_power_argument(call.body)
+    inputs = {"id": str(target), "verb": verb}
+    for running in service.cloud.store.running(target.key):
+        if running.kind != "resource.power" or (running.inputs or {}).get("verb") != verb:
+            raise provider.busy(target)
+        return web.Response(status=202, headers=async_headers(call.request, running))
+    operation = service.operations.start("resource.power", target, inputs, end_as=call.end_as)
+    return web.Response(status=202, headers=async_headers(call.request, operation))
 
 
-def _missing(service: Service, call: Call) -> web.StreamResponse:
-    item = _in_collection(service, call.path.id)
-    if item is not None and call.method == "GET":
-        return json_answer(item)
+async def _viewed(service: Service, call: Call) -> dict[str, Any] | None:
+    """What a provider shows below the nearest resource that is recorded."""
+    owner: ResourceId | None = call.path.id
+    path = call.path.rest
+    while owner is not None:
+        found = service.cloud.store.get(owner)
+        if found is not None:
+            provider = PROVIDERS.get(found.type)
+            shown = await provider.view(path, found, service.cloud) if provider else None
+            return page(call, shown["value"]) if shown and "value" in shown else shown
+        path = (*owner.parts[-1].pairs[-1], *path)
+        owner = owner.parent
+    return None
+
+
+def _without_view(call: Call, item: dict[str, Any]) -> dict[str, Any]:
+    """An item without its instance view, which is given to those who ask for it."""
+    if "instanceview" in call.query.get("$expand", "").lower():
+        return item
+    properties = item.get("properties") or {}
+    kept = {key: value for key, value in properties.items() if key != "instanceView"}
+    return {**item, "properties": kept}
+
+
+async def _missing(service: Service, call: Call) -> web.StreamResponse:
+    if call.method == "GET":
+        item = _in_collection(service, call.path.id)
+        if item is not None:
+            return json_answer(_without_view(call, item))
+        viewed = await _viewed(service, call)
+        if viewed is not None:
+            return json_answer(viewed)
     if call.method == "HEAD":
         return web.Response(status=404)
     service.resources.provider(call.path.id)
@@ -130,7 +173,7 @@ def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamRespon
     service.resources.check(target, body)
     service.resources.check_surroundings(target)
     if service.operations.busy(target):
-        raise _in_progress(target)
+        raise service.resources.provider(target).busy(target)
     before = store.get(target)
     inputs = {"id": str(before.id if before else target), "body": body}
     operation = service.operations.start("resource.put", target, inputs, end_as=call.end_as)

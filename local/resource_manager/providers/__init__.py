@@ -6,6 +6,7 @@ from local.resource_manager.providers import (
     identity,
     network,
     postgres,
+    postgres_settings,
     storage,
     vault,
 )
@@ -19,6 +20,7 @@ PROVIDERS: dict[str, Provider] = {
         storage.Containers(),
         postgres.FlexibleServers(),
         postgres.Databases(),
+        postgres_settings.Configurations(),
         vault.Vaults(),
         vault.Secrets(),
         vault.Keys(),

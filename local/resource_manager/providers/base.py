@@ -6,6 +6,7 @@ must then change nothing; `remove` may be called for what is half made or gone.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +30,18 @@ class Routing(StrEnum):
     """When it is made too."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """An action that stops, starts or restarts what a resource is on this machine."""
+
+    rests: str | None = None
+    """How the resource rests afterwards; None: it runs."""
+    meanwhile: dict[str, str] = field(default_factory=dict)
+    """Properties while it is being done."""
+    afterwards: dict[str, str] = field(default_factory=dict)
+    """Properties when it is done."""
+
+
 class Provider:
     """One resource type. Subclasses say what differs."""
 
@@ -48,6 +61,8 @@ class Provider:
     """When the front door's table changes with it."""
     removal_rank: ClassVar[int] = 50
     """What is removed first has the lower number."""
+    powers: ClassVar[dict[str, Power]] = {}
+    """Actions that take time, by their name in lower case: `POST …/verb` answers 202."""
     summary: ClassVar[str] = ""
     """What it becomes on this machine, for SUPPORTED.md."""
 
@@ -74,6 +89,39 @@ class Provider:
 
     async def remove(self, record: Record, cloud: Cloud) -> None:
         """Make it gone."""
+
+    def check_power(self, verb: str, record: Record) -> None:
+        """Refuse an action of `powers` that cannot be done as the resource stands.
+
+        An action that a dead process had begun is no reason to refuse the same one.
+        """
+
+    def check_power_argument(self, argument: Any) -> None:  # noqa: ANN401 — as it came
+        """Refuse the body of an action of `powers`."""
+
+    async def set_power(self, verb: str, record: Record, cloud: Cloud) -> None:
+        """Do an action of `powers`; the record already says how it ends."""
+
+    def check_rest(self, record: Record) -> None:
+        """Refuse a PUT of it, or of what is below it, while it rests."""
+
+    def busy(self, target: ResourceId) -> ArmError:
+        """What is said while another operation runs on it."""
+        return ArmError(
+            "AnotherOperationInProgress", f"Another operation runs on {target}.", status=409
+        )
+
+    async def seen(self, record: Record, cloud: Cloud) -> dict[str, Any]:
+        """What a GET answers."""
+        del cloud
+        return record.shown()
+
+    async def view(
+        self, path: tuple[str, ...], record: Record, cloud: Cloud
+    ) -> dict[str, Any] | None:
+        """Something to read below it that is no resource; a list has `value`. None: nothing."""
+        del path, record, cloud
+        return None
 
     def act(
         self, verb: str, record: Record, argument: dict[str, Any] | None, cloud: Cloud

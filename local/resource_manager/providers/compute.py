@@ -10,11 +10,12 @@ import base64
 import binascii
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from local.resource_manager.errors import ArmError
 from local.resource_manager.ids import ResourceId, parse
-from local.resource_manager.providers.base import Provider, Routing, at, one_of
+from local.resource_manager.providers.base import Power, Provider, Routing, at, one_of
 from local.resource_manager.providers.identity import IDENTITY, may_read_secrets
 from local.resource_manager.providers.network import check_references
 from local.resource_manager.providers.vault import VAULT
@@ -40,9 +41,16 @@ class ScaleSets(Provider):
     taken = "LocalNameTaken"
     routing = Routing.ALWAYS
     removal_rank = 20
+    powers: ClassVar[dict[str, Power]] = {
+        "deallocate": Power(rests="deallocated"),
+        "poweroff": Power(rests="stopped"),
+        "start": Power(),
+        "restart": Power(),
+    }
     summary = (
         "one space process per instance, a zone each, with the size's local memory limit; a "
-        "changed `virtualMachineProfile` restarts the instances one by one"
+        "changed `virtualMachineProfile` restarts the instances one by one; `deallocate`, "
+        "`powerOff`, `start`, `restart` of the whole set"
     )
 
     def check(self, body: dict[str, Any], target: ResourceId) -> None:
@@ -76,6 +84,47 @@ class ScaleSets(Provider):
         await cloud.compute.ensure(scale_set_of(record, cloud))
         return {"uniqueId": hashlib.sha256(record.key.encode()).hexdigest()[:32]}
 
+    def check_power_argument(self, argument: Any) -> None:  # noqa: ANN401 — as it came
+        """All instances or none: single ones are not told apart here."""
+        named = argument.get("instanceIds") if isinstance(argument, dict) else None
+        if named and named != ["*"]:
+            raise ArmError(
+                "OperationNotAllowed",
+                "The local Resource Manager stops and starts all instances of a scale set, not "
+                "those named by 'instanceIds'.",
+                status=409,
+            )
+
+    def check_power(self, verb: str, record: Record) -> None:
+        """What does not run is not restarted."""
+        if verb == "restart" and record.power is not None:
+            raise ArmError(
+                "OperationNotAllowed",
+                f"Operation 'restart' is not allowed on '{record.id.name}', which is "
+                f"{record.power}.",
+                status=409,
+            )
+
+    async def set_power(self, verb: str, record: Record, cloud: Cloud) -> None:
+        """End or start its processes."""
+        if verb == "restart":
+            await cloud.compute.restart(record.id.name)
+        else:
+            await cloud.compute.ensure(scale_set_of(record, cloud))
+
+    async def view(
+        self, path: tuple[str, ...], record: Record, cloud: Cloud
+    ) -> dict[str, Any] | None:
+        """`instanceView` of the set or of one instance."""
+        match [one.lower() for one in path]:
+            case ["instanceview"]:
+                return _instance_view(record, cloud.compute.instances(record.id.name))
+            case ["virtualmachines", name, "instanceview"]:
+                for one in cloud.compute.instances(record.id.name):
+                    if one.id.lower() == name:
+                        return {"statuses": _statuses(record, one)}
+        return None
+
     async def remove(self, record: Record, cloud: Cloud) -> None:
         """End the instances."""
         await cloud.compute.delete(record.id.name)
@@ -106,6 +155,7 @@ def scale_set_of(record: Record, cloud: Cloud) -> ScaleSet:
         vault_token=_vault_token(record, uri, cloud),
         tags={str(k): str(v) for k, v in (record.body.get("tags") or {}).items()},
         revision=_revision(record),
+        running=record.power is None,
     )
 
 
@@ -169,8 +219,9 @@ def _shown(instance: Instance, record: Record) -> dict[str, Any]:
         "sku": record.body.get("sku"),
         "tags": record.body.get("tags"),
         "properties": {
-            "provisioningState": "Succeeded" if instance.pid else "Failed",
-            "powerState": "VM running" if instance.pid else "VM stopped",
+            "provisioningState": "Failed" if _is_dead(record, instance) else "Succeeded",
+            "powerState": _power_of(record, instance)[1],
+            "instanceView": {"statuses": _statuses(record, instance)},
             # What follows exists on this machine only.
             "healthy": instance.healthy,
             "address": instance.address,
@@ -181,4 +232,44 @@ def _shown(instance: Instance, record: Record) -> dict[str, Any]:
                 "mechanism": instance.mechanism,
             },
         },
+    }
+
+
+def _is_dead(record: Record, instance: Instance) -> bool:
+    """Whether it has ended, and nobody asked for it."""
+    return record.power is None and instance.pid is None
+
+
+def _power_of(record: Record, instance: Instance) -> tuple[str, str]:
+    state = "running" if instance.pid else record.power or "stopped"
+    return f"PowerState/{state}", f"VM {state}"
+
+
+def _statuses(record: Record, instance: Instance) -> list[dict[str, str]]:
+    provisioned = "failed" if _is_dead(record, instance) else "succeeded"
+    code, shown = _power_of(record, instance)
+    return [
+        _status(f"ProvisioningState/{provisioned}", f"Provisioning {provisioned}"),
+        _status(code, shown),
+    ]
+
+
+def _status(code: str, shown: str) -> dict[str, str]:
+    return {
+        "code": code,
+        "level": "Error" if code.endswith("/failed") else "Info",
+        "displayStatus": shown,
+    }
+
+
+def _instance_view(record: Record, instances: list[Instance]) -> dict[str, Any]:
+    codes = Counter(said["code"] for one in instances for said in _statuses(record, one))
+    state = record.state.lower()
+    return {
+        "virtualMachine": {
+            "statusesSummary": [
+                {"code": code, "count": count} for code, count in sorted(codes.items())
+            ]
+        },
+        "statuses": [_status(f"ProvisioningState/{state}", f"Provisioning {state}")],
     }

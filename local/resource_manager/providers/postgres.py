@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from local.resource_manager.errors import ArmError
-from local.resource_manager.providers.base import Provider, at, one_of
+from local.resource_manager.providers import postgres_settings as configurations
+from local.resource_manager.providers.base import Power, Provider, at, one_of
 from local.resource_manager.values import UNKNOWN
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from local.resource_manager.store import Record
 
 _VERSIONS = ("13", "14", "15", "16", "17", "18")
-_PASSWORD = "properties.administratorLoginPassword"  # noqa: S105 — a path, no password
+_PASSWORD = configurations.PASSWORD
 
 
 class FlexibleServers(Provider):
@@ -25,9 +26,17 @@ class FlexibleServers(Provider):
     required = ("sku.name", "sku.tier", "properties.version")
     hidden = (_PASSWORD,)
     taken = "ServerNameAlreadyExists"
+    powers: ClassVar[dict[str, Power]] = {
+        "stop": Power(
+            rests="stopped", meanwhile={"state": "Stopping"}, afterwards={"state": "Stopped"}
+        ),
+        "start": Power(meanwhile={"state": "Starting"}, afterwards={"state": "Ready"}),
+        "restart": Power(meanwhile={"state": "Restarting"}, afterwards={"state": "Ready"}),
+    }
     summary = (
         "a PostgreSQL 18 server process of its own; `fullyQualifiedDomainName` is "
-        "`127.0.0.1:PORT`; version, SKU, storage and standby are recorded"
+        "`127.0.0.1:PORT`; version, SKU, storage and standby are recorded; `stop`, `start`, "
+        "`restart`"
     )
 
     def check(self, body: dict[str, Any], target: ResourceId) -> None:
@@ -71,6 +80,61 @@ class FlexibleServers(Provider):
             "minorVersion": "0",
         }
 
+    def check_power(self, verb: str, record: Record) -> None:
+        """Only what is started is stopped or restarted, and the other way round."""
+        state = record.properties.get("state")
+        if state == self.powers[verb].meanwhile["state"]:
+            return
+        if verb == "start" and state != "Stopped":
+            raise ArmError(
+                "ServerIsNotReady",
+                "Start Server can only be performed on Stopped servers. Server Name = "
+                f"{record.id.name}, Current Server State = {state}",
+                status=409,
+            )
+        if verb != "start" and state != "Ready":
+            raise ArmError(
+                "ServerIsNotReady",
+                "Restart or Stop Server can only be performed on Started servers. Sever Name = "
+                f"{record.id.name}, Current Server State = {state}",
+                status=409,
+            )
+
+    async def set_power(self, verb: str, record: Record, cloud: Cloud) -> None:
+        """Stop the process, start it, or both."""
+        if verb != "start":
+            await cloud.databases.stop(record.id.name)
+        if verb != "stop":
+            await self.realise(record, cloud)
+
+    def check_rest(self, record: Record) -> None:
+        """A stopped server takes no changes."""
+        if record.power is not None:
+            raise ArmError(
+                "ServerStoppedError",
+                f"The server '{record.id.name}' is stopped. Start it before this operation.",
+            )
+
+    def busy(self, target: ResourceId) -> ArmError:
+        """In the words of this service."""
+        return ArmError(
+            "ServerIsBusy",
+            f"Cannot complete operation while server '{target.name}' is busy processing another "
+            "operation. Try again later.",
+            status=409,
+        )
+
+    async def view(
+        self, path: tuple[str, ...], record: Record, cloud: Cloud
+    ) -> dict[str, Any] | None:
+        """`configurations` that nobody has set, one or all."""
+        match [one.lower() for one in path]:
+            case ["configurations"]:
+                return {"value": await configurations.every(record, cloud)}
+            case ["configurations", name]:
+                return await configurations.one(name, record, cloud)
+        return None
+
     async def remove(self, record: Record, cloud: Cloud) -> None:
         """The server with its data."""
         await cloud.databases.delete(record.id.name)
@@ -94,7 +158,7 @@ class Databases(Provider):
         """The database, made where there is none."""
         import asyncpg  # noqa: PLC0415 — 5 MiB that only templates with databases need
 
-        connection = await asyncpg.connect(**_administrator(record, cloud))
+        connection = await asyncpg.connect(**configurations.administrator(record, cloud))
         try:
             await connection.execute(f'create database "{record.id.name}"')
         except asyncpg.DuplicateDatabaseError:
@@ -110,22 +174,8 @@ class Databases(Provider):
         server = cloud.databases.get(record.id.root.name)
         if server is None or not server.running:
             return
-        connection = await asyncpg.connect(**_administrator(record, cloud))
+        connection = await asyncpg.connect(**configurations.administrator(record, cloud))
         try:
             await connection.execute(f'drop database if exists "{record.id.name}" with (force)')
         finally:
             await connection.close()
-
-
-def _administrator(record: Record, cloud: Cloud) -> dict[str, Any]:
-    parent = cloud.store.get(record.id.root)
-    server = cloud.databases.get(record.id.root.name)
-    if parent is None or server is None:
-        raise ArmError("ParentResourceNotFound", f"{record.id.root} was not found.", status=404)
-    return {
-        "host": server.host,
-        "port": server.port,
-        "user": parent.properties["administratorLogin"],
-        "password": parent.hidden[_PASSWORD],
-        "database": "postgres",
-    }

@@ -135,6 +135,15 @@ def infra(name: str) -> dict[str, Any]:
     return json.loads((INFRA / name).read_text())
 
 
+def a_cluster(arm: Arm, cluster: str = "france") -> None:
+    body = stack_body(
+        infra("cluster.json"),
+        {"cluster": cluster, "allowSharedKey": True},
+        on_unmanage="detach",
+    )
+    arm.stacks.begin_create_or_update_at_subscription(f"shared-{cluster}", body).result()
+
+
 def space_parameters(**changes: Any) -> dict[str, Any]:
     return {
         "spaceId": "s-abcdefghij",

@@ -160,11 +160,15 @@ class FakeCompute:
     sets: dict[str, ScaleSet] = field(default_factory=dict)
     history: list[ScaleSet] = field(default_factory=list)
     recovered: int = 0
+    restarted: list[str] = field(default_factory=list)
 
     async def ensure(self, scale_set: ScaleSet) -> list[Instance]:
         self.sets[scale_set.name] = scale_set
         self.history.append(scale_set)
         return self.instances(scale_set.name)
+
+    async def restart(self, name: str) -> None:
+        self.restarted.append(name)
 
     async def delete(self, name: str) -> None:
         self.sets.pop(name, None)
@@ -179,8 +183,8 @@ class FakeCompute:
                 scale_set=name,
                 zone=found.zone(one),
                 address=f"127.0.0.1:{30_000 + number}",
-                pid=2000 + number,
-                healthy=True,
+                pid=2000 + number if found.running else None,
+                healthy=found.running,
                 memory_limit_mib=found.memory_mib,
                 cpu_limit=found.cpus,
                 mechanism="none",

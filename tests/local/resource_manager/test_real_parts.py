@@ -16,6 +16,8 @@ import aiohttp
 import asyncpg
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
+from azure.keyvault.keys import KeyClient
+from azure.keyvault.secrets import SecretClient
 from azure.storage.blob import BlobServiceClient
 
 from local import processes
@@ -30,6 +32,7 @@ from local.resource_manager.providers.blob import BlobContainers
 from local.resource_manager.seed import seed
 from tests.local.resource_manager.clients import (
     Arm,
+    Token,
     a_group,
     an_account,
     group_template,
@@ -207,6 +210,128 @@ def test_its_processes_survive_a_kill_of_the_resource_manager(
     assert set(pids(cloud)) == set(before)
 
 
+def test_what_is_stopped_keeps_its_data_and_stays_stopped_until_it_is_started(
+    cloud: Cloud, arm: Arm, space: dict[str, Any]
+) -> None:
+    server, scale_set = paths(arm)
+    before = pids(cloud)
+    asked(cloud, space, "create table kept as select 7 as x")
+    assert act(cloud, f"{scale_set}/deallocate")["status"] == "Succeeded"
+    assert act(cloud, f"{server}/stop")["status"] == "Succeeded"
+    assert not any(_is_alive(pid) for pid in before.values())
+    cloud.parts["resource_manager"].terminate()
+    cloud.parts["resource_manager"].wait(10)
+    cloud.start("resource_manager")
+    until(lambda: cloud.answers("resource_manager"))
+    cloud.local("POST", "repair")
+    items = cloud.local("GET", "processes")["items"]
+    assert {(one["running"], one["power"]) for one in items} == {
+        (False, "stopped"),
+        (False, "deallocated"),
+    }
+    assert get(cloud, server)["properties"]["state"] == "Stopped"
+    assert act(cloud, f"{server}/start")["status"] == "Succeeded"
+    assert asked(cloud, space, "select x from kept") == 7
+    assert act(cloud, f"{scale_set}/start")["status"] == "Succeeded"
+    after = pids(cloud)
+    assert set(after) == set(before)
+    assert act(cloud, f"{scale_set}/restart")["status"] == "Succeeded"
+    again = pids(cloud)
+    assert not set(again.values()) & (set(after.values()) - {after[f"pg-{STACK}"]})
+
+
+def test_settings_of_a_server_are_really_its_own(
+    cloud: Cloud, arm: Arm, space: dict[str, Any]
+) -> None:
+    server, _ = paths(arm)
+    put(cloud, f"{server}/configurations/work_mem", {"value": "8192"})
+    assert asked(cloud, space, "show work_mem") == "8MB"
+    put(cloud, f"{server}/configurations/max_connections", {"value": "57"})
+    told = get(cloud, f"{server}/configurations/max_connections")["properties"]
+    assert (told["value"], told["isConfigPendingRestart"]) == ("57", True)
+    assert asked(cloud, space, "show max_connections") == "40"
+    act(cloud, f"{server}/restart")
+    assert asked(cloud, space, "show max_connections") == "57"
+    told = get(cloud, f"{server}/configurations/max_connections")["properties"]
+    assert (told["isConfigPendingRestart"], told["isDynamicConfig"]) == (False, False)
+    listed = {
+        one["name"]: one["properties"]["source"]
+        for one in get(cloud, f"{server}/configurations")["value"]
+    }
+    assert (listed["max_connections"], listed["autovacuum"]) == (
+        "user-override",
+        "system-default",
+    )
+    unset = get(cloud, f"{server}/configurations/autovacuum")["properties"]
+    assert (unset["value"], unset["dataType"]) == ("on", "Boolean")
+    for name, value, code in (
+        ("max_connections", "6", "InvalidParameterValue"),
+        ("work_mem", "plenty", "InvalidParameterValue"),
+        ("no_such_thing", "1", "ResourceNotFound"),
+    ):
+        ended = put(cloud, f"{server}/configurations/{name}", {"value": value})
+        assert ended["error"]["code"] == code, name
+    put(cloud, f"{server}/configurations/work_mem", {"source": "system-default"})
+    assert asked(cloud, space, "show work_mem") == "4MB"
+
+
+def test_another_plan_is_more_instances_with_more_memory(
+    cloud: Cloud, arm: Arm, space: dict[str, Any]
+) -> None:
+    before = pids(cloud)
+    body = stack_body(infra("space.json"), space_parameters(plan="premium"))
+    arm.stacks.begin_create_or_update_at_subscription(STACK, body).result()
+    after = pids(cloud)
+    sets = {name for name in after if name.startswith("vmss")}
+    assert sets == {f"vmss-{STACK}_{number}" for number in range(3)}
+    assert after[f"vmss-{STACK}_0"] != before[f"vmss-{STACK}_0"]
+    assert after[f"pg-{STACK}"] == before[f"pg-{STACK}"]
+    items = cloud.local("GET", "processes")["items"]
+    limits = {one["memory_limit_mib"] for one in items if one["kind"] == "instance"}
+    assert limits == {256}
+    assert space["databaseHost"]
+
+
+def test_a_purged_vault_and_a_purged_key_are_gone_for_good(cloud: Cloud, arm: Arm) -> None:
+    body = stack_body(infra("space.json"), space_parameters())
+    arm.stacks.begin_create_or_update_at_subscription(STACK, body).result()
+    vault = Vaults(cloud.home).get(f"kv-{STACK}")
+    assert vault is not None
+    options: Any = {
+        "verify_challenge_resource": False,
+        "connection_verify": str(cloud.home.path("key_vault", "ca.pem")),
+        "use_env_settings": False,
+    }
+    token = Token(cloud.home.secret("token"))
+    with SecretClient(vault.uri, token, **options) as secrets:
+        secrets.set_secret("once", "said")
+        secrets.begin_delete_secret("once").wait()
+        secrets.purge_deleted_secret("once")
+        with pytest.raises(ResourceNotFoundError):
+            secrets.get_deleted_secret("once")
+        assert list(secrets.list_deleted_secrets()) == []
+        assert secrets.set_secret("once", "again").value == "again"
+    with KeyClient(vault.uri, token, **options) as keys:
+        keys.create_rsa_key("kek", size=2048)
+        keys.begin_delete_key("kek").wait()
+        keys.purge_deleted_key("kek")
+        with pytest.raises(ResourceNotFoundError):
+            keys.get_key("kek")
+    arm.stacks.begin_delete_at_subscription(STACK, **DELETE).result()
+    with pytest.raises(ResourceNotFoundError):
+        arm.stacks.get_at_subscription(STACK)
+    with pytest.raises(ResourceNotFoundError):
+        arm.groups.get(f"rg-kx-{STACK}")
+    base = f"{arm.url}/subscriptions/{arm.subscription}/providers/Microsoft.KeyVault"
+    listed = get(cloud, f"{base}/deletedVaults")["value"]
+    assert [one["name"] for one in listed] == [f"kv-{STACK}"]
+    _purge(cloud, arm)
+    assert get(cloud, f"{base}/deletedVaults")["value"] == []
+    assert (
+        f"kv-{STACK}".encode() not in cloud.home.path("key_vault", "vaults.json").read_bytes()
+    )
+
+
 def test_a_database_and_a_container_are_made_by_a_template(cloud: Cloud, arm: Arm) -> None:
     server = {
         "type": "Microsoft.DBforPostgreSQL/flexibleServers",
@@ -267,6 +392,64 @@ async def _containers_come_and_go(accounts: AzuriteAccounts) -> None:
             await containers.remove("aloneaccount", "files")
             await containers.remove("aloneaccount", "files")
             assert list(blobs.list_containers()) == []
+
+
+def paths(arm: Arm) -> tuple[str, str]:
+    group = f"{arm.url}/subscriptions/{arm.subscription}/resourceGroups/rg-kx-{STACK}/providers"
+    return (
+        f"{group}/Microsoft.DBforPostgreSQL/flexibleServers/pg-{STACK}",
+        f"{group}/Microsoft.Compute/virtualMachineScaleSets/vmss-{STACK}",
+    )
+
+
+def asked(cloud: Cloud, space: dict[str, Any], query: str) -> Any:
+    host, port = space["databaseHost"].split(":")
+
+    async def ask() -> Any:
+        connection = await asyncpg.connect(
+            host=host, port=int(port), user=space["databaseAdminUser"], database="postgres",
+            password=space_parameters()["databaseAdminPassword"],
+        )  # fmt: skip
+        try:
+            return await connection.fetchval(query)
+        finally:
+            await connection.close()
+
+    del cloud
+    return asyncio.run(ask())
+
+
+def sent(cloud: Cloud, method: str, url: str, body: Any = None) -> tuple[Any, Any]:
+    version = "2024-07-01" if "Microsoft.Compute" in url else "2024-08-01"
+    version = "2023-07-01" if "Microsoft.KeyVault" in url else version
+    request = urllib.request.Request(  # noqa: S310 — our own server
+        url if "api-version" in url else f"{url}?api-version={version}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {cloud.home.secret('token')}"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 — see above
+        return json.loads(answer.read() or b"null"), answer.headers
+
+
+def get(cloud: Cloud, url: str) -> Any:
+    return sent(cloud, "GET", url)[0]
+
+
+def act(cloud: Cloud, url: str) -> Any:
+    return _ended(cloud, sent(cloud, "POST", url)[1])
+
+
+def put(cloud: Cloud, url: str, properties: dict[str, Any]) -> Any:
+    return _ended(cloud, sent(cloud, "PUT", url, {"properties": properties})[1])
+
+
+def _ended(cloud: Cloud, headers: Any) -> Any:
+    def end() -> Any:
+        told = get(cloud, headers["Azure-AsyncOperation"])
+        return told if told["status"] != "Running" else None
+
+    return until(end)
 
 
 def _is_alive(pid: int) -> bool:

@@ -11,21 +11,13 @@ from azure.core.exceptions import HttpResponseError
 
 from tests.local.resource_manager.clients import (
     Arm,
+    a_cluster,
     group_template,
     infra,
     innermost,
     space_parameters,
     stack_body,
 )
-
-
-def a_cluster(arm: Arm, cluster: str = "france") -> None:
-    body = stack_body(
-        infra("cluster.json"),
-        {"cluster": cluster, "allowSharedKey": True},
-        on_unmanage="detach",
-    )
-    arm.stacks.begin_create_or_update_at_subscription(f"shared-{cluster}", body).result()
 
 
 def a_space(arm: Arm, **changes: Any) -> Any:
