@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import tempfile
+import threading
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import msgspec
@@ -102,6 +103,7 @@ class Manifest:
         self.sha256 = ""
         self._keys = keys
         self._body = body
+        self._reading = threading.Lock()
         self._start = body.tell()
         body.seek(self._start - _MAC_BYTES - SALT_BYTES)
         self._cipher = keys.cipher("manifest", salt=body.read(SALT_BYTES), name=name)
@@ -177,8 +179,10 @@ class Manifest:
         return self.base.read(section)
 
     def _frame(self, number: int, offset: int, size: int) -> bytes:
-        self._body.seek(self._start + offset)
-        return frames.unseal(self._cipher, self.name, number, self._body.read(size))
+        with self._reading:
+            self._body.seek(self._start + offset)
+            sealed = self._body.read(size)
+        return frames.unseal(self._cipher, self.name, number, sealed)
 
 
 class ManifestWriter:

@@ -326,15 +326,8 @@ class Reader:
         `affects` says whose bytes they are: a table, a path. The caller compares their digest:
         a wrong prefix yields other bytes without an error.
         """
-        lost = [affects] if affects else []
-        within = [self._snapshot] if self._snapshot else []
         try:
             pack = self._packs[piece.pack]
-        except IndexError:
-            raise damaged(
-                f"pack {piece.pack}", "nothing names it", snapshots=within, affects=lost
-            ) from None
-        try:
             cipher = self._cipher(pack.name)
             sealed = self._store.read(pack.name, piece.offset, piece.size)
             data = frames.unseal(cipher, pack.name, piece.frame, sealed)
@@ -345,7 +338,22 @@ class Reader:
             how = f"frame {piece.frame}: {error}"
         except DamagedError as error:
             how = str(error.members["problem"])
-        raise damaged(pack.name, how, snapshots=within, affects=lost)
+        except IndexError:
+            how = "its manifest does not name it"
+        raise self.damaged(piece, how, affects)
+
+    def damaged(self, piece: Piece, how: str, affects: str = "") -> DamagedError:
+        """The error of a frame whose bytes are not what the manifest says."""
+        try:
+            name = self._packs[piece.pack].name
+        except IndexError:
+            name = f"pack {piece.pack}"
+        return damaged(
+            name,
+            how,
+            snapshots=[self._snapshot] if self._snapshot else [],
+            affects=[affects] if affects else [],
+        )
 
     def _cipher(self, name: str) -> AESGCM:
         with self._lock:
