@@ -13,6 +13,7 @@ from local.home import Home
 from local.key_vault.ca import ca_file
 from local.key_vault.vaults import Vaults
 from local.postgres import PostgresServers
+from local.resource_manager.apart import take_turns
 from local.resource_manager.cloud import Cloud
 from local.resource_manager.providers.blob import BlobContainers
 from local.resource_manager.providers.vault_data import VaultClient
@@ -47,6 +48,7 @@ class ResourceManager:
 
     async def start(self) -> None:
         """Recover, then listen."""
+        take_turns()
         await self._server.start()
 
     async def stop(self) -> None:

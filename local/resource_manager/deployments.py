@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from local.resource_manager.apart import apart
 from local.resource_manager.errors import (
     ArmError,
     TemplateError,
@@ -52,6 +53,8 @@ class Ledger:
     """Raises where the caller may not write."""
     is_canceled: Callable[[], bool] = lambda: False
     """Whether nothing more shall be begun; what runs is left to end."""
+    evaluating: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One evaluation at a time: nested deployments share the variables of those around them."""
 
 
 class Deployments:
@@ -106,17 +109,22 @@ class Deployments:
             ArmError: `DeploymentFailed`, with the causes in its details.
         """
         started = time.monotonic()
-        template = read(
-            properties["template"], properties.get("parameters"), place, outer=outer
-        )
-        graph = build(template)
+        async with ledger.evaluating:
+            template, graph = await apart(
+                _read_and_build,
+                properties["template"],
+                properties.get("parameters"),
+                place,
+                outer,
+            )
         runtime = _Running(self._resources)
         scope = graph.seen_from(template.scope).with_runtime(runtime)
         record = self._record(target, template, properties, place, ledger)
         steps = Steps(target)
         try:
             await self._make_all(graph, runtime, ledger, steps)
-            outputs = template.outputs(scope)
+            async with ledger.evaluating:
+                outputs = await apart(template.outputs, scope)
         except ArmError as error:
             if error.code == "OperationCanceled":
                 self._end(record, "Canceled", started, steps, {})
@@ -210,7 +218,8 @@ class Deployments:
         ledger.allow(node.id)
         if node.is_deployment:
             raw = node.raw["properties"]
-            parameters = resolve(raw.get("parameters") or {}, scope)
+            async with ledger.evaluating:
+                parameters = await apart(resolve, raw.get("parameters") or {}, scope)
             given = await values_of(self._cloud, parameters, raw["template"])
             parameters = given or parameters
             location = resolve(node.raw.get("location"), scope) or scope.place.location
@@ -223,7 +232,9 @@ class Deployments:
             )
             return
         ledger.made[node.key] = node.id
-        body = {key: resolve(node.raw[key], scope) for key in BODY if key in node.raw}
+        raw = {key: node.raw[key] for key in BODY if key in node.raw}
+        async with ledger.evaluating:
+            body = await apart(resolve, raw, scope)
         if node.id.type == GROUP_TYPE:
             self._resources.put_group(node.id, body, stack=ledger.stack)
             return
@@ -279,6 +290,16 @@ class Deployments:
                 hidden={**record.hidden, "operations": steps.rows},
             )
         )
+
+
+def _read_and_build(
+    template: Any,  # noqa: ANN401 — as it came
+    parameters: Any,  # noqa: ANN401 — as it came
+    place: Place,
+    outer: Scope | None,
+) -> tuple[Template, Graph]:
+    found = read(template, parameters, place, outer=outer)
+    return found, build(found)
 
 
 class _Running:

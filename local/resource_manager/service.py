@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from local.errors import StackError
+from local.resource_manager.apart import apart
 from local.resource_manager.deny import refuse_denied
 from local.resource_manager.deployments import Deployments, Ledger, mode_of
 from local.resource_manager.errors import ArmError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from local.resource_manager.call import Call
     from local.resource_manager.cloud import Cloud
     from local.resource_manager.scope import Place
+    from local.resource_manager.template import Template
 
 log = logging.getLogger("local.resource_manager")
 
@@ -91,11 +93,10 @@ class Service:
         await asyncio.gather(*(self.cloud.databases.stop(one.id.name) for one in servers))
 
     def begin_deployment(
-        self, target: ResourceId, body: dict[str, Any], place: Place
+        self, target: ResourceId, body: dict[str, Any], place: Place, template: Template
     ) -> Record:
-        """Record a deployment that was accepted."""
+        """Record a deployment whose template was validated."""
         given = body["properties"]
-        template = self.deployments.validate(given, place)
         kept: dict[str, Any] = {
             "tags": body.get("tags") or {},
             "properties": {
@@ -165,7 +166,8 @@ class Service:
         end_as_asked(operation)
         inputs, target = operation.inputs or {}, parse((operation.inputs or {})["id"])
         place = self.deployments.place(target, inputs["location"], inputs["principal"])
-        found = Forecaster(self.resources, self.deployments).foresee(target, inputs, place)
+        forecaster = Forecaster(self.resources, self.deployments)
+        found = await apart(forecaster.foresee, target, inputs, place)
         return result(found, inputs["format"])
 
     async def _delete_group(self, operation: Operation) -> None:

@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from local.resource_manager.apart import apart
 from local.resource_manager.diff import delta, plain
 from local.resource_manager.errors import ArmError, bad_request
 from local.resource_manager.forecast import Forecaster
@@ -47,7 +48,7 @@ class StackWhatIfs:
         operations.handle("stackWhatIf.put", self._run_put)
         operations.handle("stackWhatIf.run", self._run)
 
-    def put(
+    async def put(
         self,
         target: ResourceId,
         body: dict[str, Any],
@@ -63,19 +64,15 @@ class StackWhatIfs:
         Raises:
             ArmError: it is no stack that could be.
         """
-        if self._operations.busy(target):
-            raise ArmError(
-                "DeploymentStackWhatIfResultInNonTerminalState",
-                f"The what-if result '{target.name}' is being worked on. Try again.",
-                status=409,
-            )
+        self._refuse_busy(target)
         given = body.get("properties")
         if not isinstance(given, dict):
             raise bad_request("The what-if result has no properties.")
         stack = _stack_of(target, given.get("deploymentStackResourceId"))
         interval = given.get("retentionInterval")
         expires = datetime.now(UTC) + _interval(interval)
-        properties = self._stacks.validate(stack, checked, principal)
+        properties, _ = await apart(self._stacks.checked, stack, checked, principal)
+        self._refuse_busy(target)  # somebody else may have asked meanwhile
         before = self.get(target)
         kept = {"location": body["location"]} if body.get("location") else {}
         record = Record(
@@ -100,6 +97,14 @@ class StackWhatIfs:
         self._store.put(record)
         operation = self._operations.start("stackWhatIf.put", target, end_as=end_as)
         return record, operation, before is None
+
+    def _refuse_busy(self, target: ResourceId) -> None:
+        if self._operations.busy(target):
+            raise ArmError(
+                "DeploymentStackWhatIfResultInNonTerminalState",
+                f"The what-if result '{target.name}' is being worked on. Try again.",
+                status=409,
+            )
 
     def get(self, target: ResourceId) -> Record | None:
         """One result that has not expired."""
@@ -146,7 +151,7 @@ class StackWhatIfs:
             return None
         try:
             end_as_asked(operation)
-            facts = self._foreseen(record, await self._inputs(record))
+            facts = await apart(self._foreseen, record, await self._inputs(record))
         except ArmError as error:
             properties = {**record.properties, "error": error.inner()}
             body = {**record.body, "properties": properties}

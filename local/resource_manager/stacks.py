@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from local.resource_manager.apart import apart
 from local.resource_manager.deployments import Deployments, Ledger, deployment_id
 from local.resource_manager.errors import ArmError, bad_request, group_not_found
 from local.resource_manager.ids import (
@@ -61,20 +62,10 @@ class Stacks:
         operations.handle("stack.put", self._run_put)
         operations.handle("stack.delete", self._run_delete)
 
-    def validate(
-        self, target: ResourceId, body: dict[str, Any], principal: str
-    ) -> dict[str, Any]:
-        """The properties that a stack would have.
-
-        Raises:
-            ArmError: the body or the template is wrong.
-        """
-        return self.checked(target, body, principal)[0]
-
     def checked(
         self, target: ResourceId, body: dict[str, Any], principal: str
     ) -> tuple[dict[str, Any], Template]:
-        """The same, with the template.
+        """The properties that a stack would have, and its template.
 
         Raises:
             ArmError: the body or the template is wrong.
@@ -107,7 +98,7 @@ class Stacks:
         }
         return said, template
 
-    def put(
+    async def put(
         self,
         target: ResourceId,
         body: dict[str, Any],
@@ -120,9 +111,10 @@ class Stacks:
         Raises:
             ArmError: it is refused; nothing was done.
         """
+        self._refuse_busy(target, self._store.get(target))
+        properties, _ = await apart(self.checked, target, body, principal)
         before = self._store.get(target)
-        self._refuse_busy(target, before)
-        properties = self.validate(target, body, principal)
+        self._refuse_busy(target, before)  # another one may have begun meanwhile
         kept = {
             key: before.properties[key]
             for key in ("outputs", "resources", "deploymentId")

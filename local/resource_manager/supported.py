@@ -50,7 +50,7 @@ def page() -> str:
     lines += [f"| `{one.type}` | {one.summary} |" for one in PROVIDERS.values()]
     lines += [
         "",
-        "API versions are those of the service, per namespace (`providers/versions.py`); another one",
+        "API versions are those of the service, per type (`providers/versions.py`); another one",
         "is refused. They are answered alike: a property of a newer version is taken by an older.",
         "",
         "## Sizes of virtual machines",

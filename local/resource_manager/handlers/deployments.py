@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from local.resource_manager.answers import async_headers, json_answer, location_headers
+from local.resource_manager.apart import apart
 from local.resource_manager.deny import refuse_denied
 from local.resource_manager.deployments import mode_of
 from local.resource_manager.errors import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 async def one(service: Service, call: Call) -> web.StreamResponse:
     """HEAD, GET, PUT and DELETE of one deployment."""
     if call.method == "PUT":
-        return _put(service, call, await with_secrets(service.cloud, call.content()))
+        return await _put(service, call, await with_secrets(service.cloud, call.content()))
     found = service.cloud.store.get(call.path.id)
     if call.method == "HEAD":
         return web.Response(status=404 if found is None else 204)
@@ -69,7 +70,7 @@ async def validate(service: Service, call: Call) -> web.StreamResponse:
     place = service.deployments.place(call.path.id, body.get("location"), call.principal)
     refuse_absent_group(service, call.path.id)
     properties = _properties(body)
-    template = service.deployments.validate(properties, place)
+    template = await apart(service.deployments.validate, properties, place)
     said = {"id": str(call.path.id), "name": call.path.id.name, "type": DEPLOYMENT_TYPE}
     told = {
         "provisioningState": "Succeeded",
@@ -79,7 +80,7 @@ async def validate(service: Service, call: Call) -> web.StreamResponse:
         "correlationId": str(uuid.uuid4()),
         "templateHash": template_hash(properties["template"]),
         "parameters": shown(template.declared, template.values),
-        **service.deployments.contents(template),
+        **await apart(service.deployments.contents, template),
     }
     return json_answer({**said, "properties": told})
 
@@ -91,7 +92,7 @@ async def what_if(service: Service, call: Call) -> web.StreamResponse:
     how = result_format(properties)
     place = service.deployments.place(target, body.get("location"), call.principal)
     refuse_absent_group(service, target)
-    service.deployments.validate(properties, place)
+    await apart(service.deployments.validate, properties, place)
     inputs = {
         "id": str(target),
         "template": properties["template"],
@@ -171,7 +172,7 @@ def _deployment(service: Service, call: Call) -> Record:
     return found
 
 
-def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamResponse:
+async def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamResponse:
     target = call.path.id
     _refuse_running(service, call)
     found = service.cloud.store.get(target)
@@ -186,7 +187,10 @@ def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamRespon
             status=409,
         )
     properties = _properties(body)
-    record = service.begin_deployment(target, body, place)
+    template = await apart(service.deployments.validate, properties, place)
+    _refuse_running(service, call)  # another one may have begun meanwhile
+    refuse_absent_group(service, target)
+    record = service.begin_deployment(target, body, place, template)
     inputs = {
         "template": properties["template"],
         "parameters": properties.get("parameters") or {},

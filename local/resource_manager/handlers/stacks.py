@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from local.resource_manager.answers import async_headers, json_answer, location_headers
+from local.resource_manager.apart import apart
 from local.resource_manager.errors import ArmError
 from local.resource_manager.handlers.deployments import refuse_absent_group
 from local.resource_manager.ids import STACK_TYPE
@@ -31,7 +32,7 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
         case "PUT":
             body = await with_secrets(service.cloud, call.content())
             refuse_absent_group(service, target)
-            record, operation, new = service.stacks.put(
+            record, operation, new = await service.stacks.put(
                 target, body, call.principal, end_as=call.end_as
             )
             headers = async_headers(call.request, operation)
@@ -60,9 +61,11 @@ async def validate(service: Service, call: Call) -> web.StreamResponse:
     """Whether a stack would be taken; 400 is a normal answer."""
     body = await with_secrets(service.cloud, call.content())
     refuse_absent_group(service, call.path.id)
-    properties, template = service.stacks.checked(call.path.id, body, call.principal)
+    properties, template = await apart(
+        service.stacks.checked, call.path.id, body, call.principal
+    )
     said = {"id": str(call.path.id), "name": call.path.id.name, "type": STACK_TYPE}
-    contents = service.deployments.contents(template)
+    contents = await apart(service.deployments.contents, template)
     told = {
         **properties,
         "correlationId": str(uuid.uuid4()),
@@ -87,7 +90,7 @@ async def what_if(service: Service, call: Call) -> web.StreamResponse:
         body = call.content()
         # Checked with the values of secrets, kept with the references to them.
         checked = await with_secrets(service.cloud, body)
-        record, operation, new = results.put(
+        record, operation, new = await results.put(
             target, body, checked, principal=call.principal, end_as=call.end_as
         )
         headers = async_headers(call.request, operation)
