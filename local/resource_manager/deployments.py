@@ -24,6 +24,7 @@ from local.resource_manager.errors import (
 from local.resource_manager.evaluator import is_known, resolve, resolve_known
 from local.resource_manager.graph import BODY, Graph, Node, build, is_outer
 from local.resource_manager.ids import DEPLOYMENT_TYPE, GROUP_TYPE, ResourceId
+from local.resource_manager.links import linked
 from local.resource_manager.operations import deployment_failed, now
 from local.resource_manager.parameters import shown
 from local.resource_manager.providers.versions import check_version
@@ -174,8 +175,13 @@ class Deployments:
             body.get("location") or node.scope.place.location,
             node.scope.place.principal,
         )
+        raw = properties.get("template")
+        if raw is None and "templateLink" in properties:
+            if not is_known(properties["templateLink"]):
+                return  # it is checked when it is known
+            raw = linked(self._cloud.store, properties["templateLink"], node.api_version)
+            properties = {**properties, "template": raw}
         check_properties(properties, place, nested=True)
-        raw = node.raw["properties"]["template"]
         outer = node.scope if is_outer(node.raw) else None
         given = {
             name: {"value": UNKNOWN} if _is_open(entry) else entry
@@ -220,12 +226,16 @@ class Deployments:
             raw = node.raw["properties"]
             async with ledger.evaluating:
                 parameters = await apart(resolve, raw.get("parameters") or {}, scope)
-            given = await values_of(self._cloud, parameters, raw["template"])
+                link = await apart(resolve, raw.get("templateLink"), scope)
+            template = raw.get("template")
+            if template is None:
+                template = linked(self._cloud.store, link, node.api_version)
+            given = await values_of(self._cloud, parameters, template)
             parameters = given or parameters
             location = resolve(node.raw.get("location"), scope) or scope.place.location
             await self.run(
                 node.id,
-                {"template": raw["template"], "parameters": parameters},
+                {"template": template, "parameters": parameters, "templateLink": link},
                 self.place(node.id, location, scope.place.principal),
                 ledger,
                 outer=scope if is_outer(node.raw) else None,
@@ -254,6 +264,8 @@ class Deployments:
             "parameters": shown(template.declared, template.values),
             "timestamp": now(),
         }
+        if given.get("templateLink") is not None:
+            properties["templateLink"] = given["templateLink"]
         found = self._cloud.store.get(target)
         kept = found.properties if found else {}
         body = {"location": place.location, "properties": {**kept, **properties}}
@@ -333,12 +345,6 @@ def check_properties(properties: Any, place: Place, *, nested: bool = False) -> 
     """
     if not isinstance(properties, dict):
         raise bad_request("The request content has no 'properties'.")
-    for link in ("templateLink", "parametersLink"):
-        if properties.get(link) is not None:
-            raise ArmError(
-                "LinkedTemplatesNotSupported",
-                f"'{link}' is not taken by the local Resource Manager: give it by value.",
-            )
     if "template" not in properties:
         raise ArmError(
             "InvalidDeployment",

@@ -24,6 +24,7 @@ from local.resource_manager.errors import ArmError
 from local.resource_manager.evaluator import resolve
 from local.resource_manager.graph import BODY, Graph, Node, build, is_outer
 from local.resource_manager.ids import GROUP_TYPE, ResourceId
+from local.resource_manager.links import linked
 from local.resource_manager.parameters import is_secure
 from local.resource_manager.providers.base import normal_location
 from local.resource_manager.resources import is_listed, split
@@ -145,6 +146,14 @@ class Forecaster:
 
     def _nested(self, node: Node, scope: Scope) -> None:
         raw = node.raw["properties"]
+        template = raw.get("template")
+        if template is None:
+            link = foreseen(raw.get("templateLink"), scope)
+            if has_unforeseen(link):
+                self._outputs[node.key] = {"outputs": UNKNOWN}
+                self._found.diagnostics.append(_short_circuited(node.id))
+                return
+            template = linked(self._store, link, node.api_version)
         given = foreseen(raw.get("parameters") or {}, scope)
         location = foreseen(node.raw.get("location"), scope)
         if location is None or isinstance(location, Unforeseen):
@@ -152,7 +161,7 @@ class Forecaster:
         parameters = {name: _as_known(entry) for name, entry in given.items()}
         self._run(
             node.id,
-            {"template": raw["template"], "parameters": parameters},
+            {"template": template, "parameters": parameters},
             self._deployments.place(node.id, location, scope.place.principal),
             scope if is_outer(node.raw) else None,
         )

@@ -42,6 +42,7 @@ BODY = (
     "managedBy",
 )
 _SUBSCRIPTION_SCOPE = ("microsoft.resources/", "microsoft.authorization/")
+_GROUP_SCOPE = ("microsoft.resources/templatespecs",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,8 @@ def own_text(node_raw: Mapping[str, Any]) -> Any:  # noqa: ANN401 — template v
 def is_outer(raw: Mapping[str, Any]) -> bool:
     """Whether a nested template is evaluated in the scope around it, the default of the service."""
     properties = raw.get("properties")
+    if isinstance(properties, dict) and properties.get("templateLink") is not None:
+        return False  # what stands elsewhere sees nothing of this template
     options = (
         properties.get("expressionEvaluationOptions") if isinstance(properties, dict) else 0
     )
@@ -283,7 +286,8 @@ def _id(raw: Mapping[str, Any], kind: str, name: str, scope: Scope) -> ResourceI
         base = _scope_of(resolve(raw["scope"], scope), scope.target)
     elif "/providers/" in lowered:  # the older spelling of an extension: type and name in one
         return _old_extension(base, kind, name)
-    if base.group is None and not lowered.startswith(_SUBSCRIPTION_SCOPE):
+    elsewhere = not lowered.startswith(_SUBSCRIPTION_SCOPE) or lowered.startswith(_GROUP_SCOPE)
+    if base.group is None and elsewhere:
         raise TemplateError(
             f"The resource '{name}' of type '{kind}' cannot be deployed at subscription scope"
         )

@@ -24,7 +24,10 @@ def namespaces(scope: str) -> list[dict[str, Any]]:
             _type(namespace, kind, places, tags=provider.tracked)
         )
     own = "Microsoft.Resources"
-    spaces[own] = [_type(own, kind, [*REGIONS], tags=True) for kind in _OWN]
+    spaces[own] = [
+        *(_type(own, kind, [*REGIONS], tags=True) for kind in _OWN),
+        *spaces.get(own, []),
+    ]
     return [
         {
             "id": f"{scope}/providers/{name}",

@@ -105,6 +105,8 @@ class Service:
                 "parameters": shown(template.declared, template.values),
             },
         }
+        if given.get("templateLink") is not None:
+            kept["properties"]["templateLink"] = given["templateLink"]
         if place.group is None:
             kept["location"] = place.location
         hidden = {"template": given["template"]}

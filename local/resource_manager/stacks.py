@@ -96,6 +96,8 @@ class Stacks:
             "validationLevel": level,
             "parameters": shown(template.declared, template.values),
         }
+        if properties.get("templateLink") is not None:
+            said["templateLink"] = properties["templateLink"]
         return said, template
 
     async def put(

@@ -19,6 +19,7 @@ from local.resource_manager.errors import (
 )
 from local.resource_manager.forecast import result_format
 from local.resource_manager.ids import DEPLOYMENT_TYPE, ResourceId
+from local.resource_manager.links import with_template
 from local.resource_manager.listing import in_state, page
 from local.resource_manager.operations import now
 from local.resource_manager.parameters import shown
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 async def one(service: Service, call: Call) -> web.StreamResponse:
     """HEAD, GET, PUT and DELETE of one deployment."""
     if call.method == "PUT":
-        return await _put(service, call, await with_secrets(service.cloud, call.content()))
+        return await _put(service, call, await given(service, call))
     found = service.cloud.store.get(call.path.id)
     if call.method == "HEAD":
         return web.Response(status=404 if found is None else 204)
@@ -66,7 +67,7 @@ async def many(service: Service, call: Call) -> web.StreamResponse:
 
 async def validate(service: Service, call: Call) -> web.StreamResponse:
     """Whether a template would be taken; 400 says why not."""
-    body = await with_secrets(service.cloud, call.content())
+    body = await given(service, call)
     place = service.deployments.place(call.path.id, body.get("location"), call.principal)
     refuse_absent_group(service, call.path.id)
     properties = _properties(body)
@@ -87,7 +88,7 @@ async def validate(service: Service, call: Call) -> web.StreamResponse:
 
 async def what_if(service: Service, call: Call) -> web.StreamResponse:
     """What deploying would change; nothing is done."""
-    body, target = await with_secrets(service.cloud, call.content()), call.path.id
+    body, target = await given(service, call), call.path.id
     properties = _properties(body)
     how = result_format(properties)
     place = service.deployments.place(target, body.get("location"), call.principal)
@@ -148,6 +149,16 @@ async def operation(service: Service, call: Call) -> web.StreamResponse:
         f"Deployment operation '{call.path.id.name}' could not be found.",
         status=404,
     )
+
+
+async def given(service: Service, call: Call) -> dict[str, Any]:
+    """The body of a call with the template it links to and the values of secrets.
+
+    Raises:
+        ArmError: a link or a reference leads nowhere.
+    """
+    body = with_template(service.cloud.store, call.content(), call.query.get("api-version"))
+    return await with_secrets(service.cloud, body)
 
 
 def refuse_absent_group(service: Service, target: ResourceId) -> None:

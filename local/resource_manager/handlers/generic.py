@@ -26,7 +26,7 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
     """HEAD, GET, PUT, PATCH and DELETE of one resource."""
     target, store = call.path.id, service.cloud.store
     if call.method == "PUT":
-        return _put(service, call, call.content())
+        return await _put(service, call, call.content())
     found = store.get(target)
     if found is None:
         return await _missing(service, call)
@@ -38,12 +38,10 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
             seen = await provider.seen(found, service.cloud) if provider else found.shown()
             return json_answer(seen)
         case "PATCH":
-            return _put(service, call, _merged(found.wanted, call.content()))
+            return await _put(service, call, _merged(found.wanted, call.content()))
         case "DELETE":
             refuse_denied(store, target, "delete", call.principal)
-            operation = _deletion(service, call)
-            headers = location_headers(call.request, operation)
-            return json_answer({}, status=202, headers=headers)
+            return await _deleted(service, call)
         case _:
             raise service.method_not_allowed(call)
 
@@ -101,6 +99,14 @@ async def everything(service: Service, call: Call) -> web.StreamResponse:
             for said, one in zip(shown, chosen, strict=True)
         ]
     return json_answer(page(call, shown))
+
+
+async def _deleted(service: Service, call: Call) -> web.StreamResponse:
+    if service.resources.provider(call.path.id).at_once:
+        await service.resources.remove(call.path.id)
+        return web.Response(status=200)
+    headers = location_headers(call.request, _deletion(service, call))
+    return json_answer({}, status=202, headers=headers)
 
 
 def _deletion(service: Service, call: Call) -> Operation:
@@ -166,7 +172,7 @@ async def _missing(service: Service, call: Call) -> web.StreamResponse:
     raise not_found(str(call.path.id))
 
 
-def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamResponse:
+async def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamResponse:
     target, store = call.path.id, service.cloud.store
     refuse_denied(store, target, "write", call.principal)
     service.resources.provider(target)
@@ -175,6 +181,9 @@ def _put(service: Service, call: Call, body: dict[str, Any]) -> web.StreamRespon
     if service.operations.busy(target):
         raise service.resources.provider(target).busy(target)
     before = store.get(target)
+    if service.resources.provider(target).at_once:
+        record = await service.resources.put(before.id if before else target, body)
+        return json_answer(record.shown(), status=201 if before is None else 200)
     inputs = {"id": str(before.id if before else target), "body": body}
     operation = service.operations.start("resource.put", target, inputs, end_as=call.end_as)
     # What was given is answered at once, without what is write-only; it is not made yet.

@@ -10,8 +10,9 @@ from aiohttp import web
 from local.resource_manager.answers import async_headers, json_answer, location_headers
 from local.resource_manager.apart import apart
 from local.resource_manager.errors import ArmError
-from local.resource_manager.handlers.deployments import refuse_absent_group
+from local.resource_manager.handlers.deployments import given, refuse_absent_group
 from local.resource_manager.ids import STACK_TYPE
+from local.resource_manager.links import with_template
 from local.resource_manager.listing import page
 from local.resource_manager.secret_references import with_secrets
 
@@ -30,7 +31,7 @@ async def one(service: Service, call: Call) -> web.StreamResponse:
                 raise _not_found(call)
             return json_answer(service.stacks.shown(found))
         case "PUT":
-            body = await with_secrets(service.cloud, call.content())
+            body = await given(service, call)
             refuse_absent_group(service, target)
             record, operation, new = await service.stacks.put(
                 target, body, call.principal, end_as=call.end_as
@@ -59,7 +60,7 @@ async def many(service: Service, call: Call) -> web.StreamResponse:
 
 async def validate(service: Service, call: Call) -> web.StreamResponse:
     """Whether a stack would be taken; 400 is a normal answer."""
-    body = await with_secrets(service.cloud, call.content())
+    body = await given(service, call)
     refuse_absent_group(service, call.path.id)
     properties, template = await apart(
         service.stacks.checked, call.path.id, body, call.principal
@@ -87,7 +88,7 @@ async def what_if(service: Service, call: Call) -> web.StreamResponse:
     results, target = service.stack_what_ifs, call.path.id
     if call.method == "PUT":
         refuse_absent_group(service, target)
-        body = call.content()
+        body = with_template(service.cloud.store, call.content(), None)
         # Checked with the values of secrets, kept with the references to them.
         checked = await with_secrets(service.cloud, body)
         record, operation, new = await results.put(

@@ -8,6 +8,7 @@ from local.resource_manager.providers import (
     postgres,
     postgres_settings,
     storage,
+    template_specs,
     vault,
 )
 from local.resource_manager.providers.base import Provider
@@ -45,6 +46,8 @@ PROVIDERS: dict[str, Provider] = {
         front_door.OriginGroups(),
         front_door.Origins(),
         front_door.Routes(),
+        template_specs.TemplateSpecs(),
+        template_specs.Versions(),
     )
 }
 

@@ -61,6 +61,8 @@ class Provider:
     """When the front door's table changes with it."""
     removal_rank: ClassVar[int] = 50
     """What is removed first has the lower number."""
+    at_once: ClassVar[bool] = False
+    """Whether a PUT and a DELETE are done when they are answered."""
     powers: ClassVar[dict[str, Power]] = {}
     """Actions that take time, by their name in lower case: `POST …/verb` answers 202."""
     summary: ClassVar[str] = ""
