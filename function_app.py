@@ -3,6 +3,7 @@
 import azure.functions as func
 
 import backups.triggers
+import console.story_triggers
 import console.triggers
 import console.web
 import geo_router.triggers
@@ -18,4 +19,5 @@ app.register_functions(backups.triggers.blueprint)
 app.register_functions(geo_router.triggers.blueprint)
 app.register_functions(geo_router.web.blueprint)
 app.register_functions(console.triggers.blueprint)
+app.register_functions(console.story_triggers.blueprint)
 app.register_functions(console.web.blueprint)

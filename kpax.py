@@ -79,6 +79,11 @@ COMMANDS: dict[str, Entry] = {
         "Look at queues, dead and rejected messages.",
         "kpax queue list",
     ),
+    "audit": Entry(
+        "console.audit_cli:audit_app",
+        "Check the audit chains.",
+        "kpax audit verify acme",
+    ),
     "backup": Entry(
         "backups.cli:backup_app",
         "Back up a space, list its backups.",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated, cast
 from urllib.parse import quote, urlencode
 
+import msgspec
 import typer
 
+from console import story
 from spaces.cli import Json, emit, failing, table
 from spaces.client import Body, connect, space_path
 
@@ -100,6 +102,22 @@ def show_operation(
         emit(body, as_json=as_json, text=operation_text(body))
 
 
+@op_app.command("timeline")
+def timeline(
+    space: Annotated[
+        str, typer.Argument(help="Id or name of a space, or the id of an operation.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Tell what happened to a space, line by line, oldest first.
+
+    Example: kpax op timeline acme
+    """
+    with failing(as_json=as_json):
+        body = connect().get(space_path(space, "timeline"))
+        emit(body, as_json=as_json, text=_timeline_text(body))
+
+
 @queue_app.command("list")
 def list_queues(as_json: Json = False) -> None:
     """List queues with their depths, dead letters and rejected messages.
@@ -183,6 +201,12 @@ def _space_text(body: Body) -> str:
     )
     operation = cast("Body | None", body["operation"])
     return text + ("\n\n" + operation_text(operation) if operation else "")
+
+
+def _timeline_text(body: Body) -> str:
+    moments = [msgspec.convert(one, type=story.Moment, strict=False) for one in _items(body)]
+    lines = [story.line(one, moments[0].at) for one in moments]
+    return "\n".join([f"{body['name']} ({body['space_id']})", *lines])
 
 
 def _items(body: Body) -> list[Body]:

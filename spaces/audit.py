@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 EMPTY = "0" * 64
@@ -61,12 +62,27 @@ def digest(text: str) -> str:
     return hashlib.sha256(b"\x00" + text.encode()).hexdigest()
 
 
-def first_break(entries: list[str], head: Head) -> int | None:
-    """The number of the first entry that does not fit, or None where the whole chain holds."""
+def first_break(entries: Sequence[str], head: Head | None) -> int | None:
+    """The number of the first entry that does not fit, or None where the whole chain holds.
+
+    A missing entry counts at its own number, what is cut off at the end (a missing `head` too) at
+    the number after the last that is there.
+    """
     previous = Head()
     for number, text in enumerate(entries, start=1):
-        value = json.loads(text)
-        if value["seq"] != number or value["prev"] != previous.hash:
+        if _links(text) != (number, previous.hash):
             return number
         previous = Head(seq=number, hash=digest(text))
     return None if previous == head else len(entries) + 1
+
+
+def _links(text: str) -> tuple[object, object] | None:
+    """An entry's own number and the hash it carries of the one before; None for what is no entry."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    entry = cast("dict[str, object]", value)
+    return entry.get("seq"), entry.get("prev")

@@ -241,6 +241,36 @@ class Registry:
         )
         return [str(row.values["entry"]) for row in rows]
 
+    async def audit_chain(self, space_id: str) -> tuple[list[str], audit.Head | None]:
+        """A space's audit entries and the head they must end at; no head where its row is gone.
+
+        Head first: an entry written in between is then one too many, and the chain is read again.
+        """
+        while True:
+            head = await self._audit_head(space_id)
+            entries = await self.audit_entries(space_id)
+            if await self._audit_head(space_id) == head:
+                return entries, head
+
+    async def _audit_head(self, space_id: str) -> audit.Head | None:
+        row = await self._tables.get(SPACES, space_id, "state_audit")
+        if row is None or not str(row.values.get("seq")).isdigit():
+            return None
+        return audit.Head(seq=int(str(row.values["seq"])), hash=str(row.values.get("hash")))
+
+    async def steps(self, space_id: str) -> list[StepRow]:
+        """The rows of all ended steps of a space, in the order of their operations."""
+        rows = await self._tables.query(
+            SPACES, partition=space_id, key_from="step!", key_below='step"'
+        )
+        return [_decode(str(row.values["doc"]), StepRow) for row in rows]
+
+    async def id_of(self, id_or_name: str) -> str:
+        """A space's id, also where its state cannot be read any more; raises `NotFoundError`."""
+        if id_or_name.startswith("s-") and id_or_name in await self.ids():
+            return id_or_name
+        return (await self.find(id_or_name)).space.space_id
+
     async def ids(self, *, cluster: str | None = None) -> list[str]:
         """Ids of all spaces, or of those of one cluster, from the directory."""
         rows = await self._tables.query(DIRECTORY, partition=cluster)
