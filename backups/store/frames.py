@@ -43,14 +43,25 @@ def encode(plain: bytes, *, prefix: bytes | None = None) -> tuple[Coding, bytes]
         # A delta this small needs no second opinion, and most are: half of the work is saved.
         if len(delta) * 40 <= len(plain):
             return Coding.PREFIX, delta
-        alone = _alone(plain)
+        alone = compress(plain)
         if len(delta) * 2 < min(len(alone), len(plain)):
             return Coding.PREFIX, delta
     else:
-        alone = _alone(plain)
+        alone = compress(plain)
     if len(alone) < len(plain):
         return Coding.ZSTD, alone
     return Coding.STORED, plain
+
+
+def compress(plain: bytes) -> bytes:
+    """Compressed by itself, whether that is shorter or not."""
+    compressor: zstd.ZstdCompressor | None = getattr(_local, "compressor", None)
+    if compressor is None:
+        compressor = zstd.ZstdCompressor(
+            options={zstd.CompressionParameter.compression_level: LEVEL}
+        )
+        _local.compressor = compressor
+    return compressor.compress(plain, mode=compressor.FLUSH_FRAME)
 
 
 def decode(coding: int, data: bytes, *, prefix: bytes | None = None) -> bytes:
@@ -86,16 +97,6 @@ def unseal(cipher: AESGCM, name: str, number: int, sealed: bytes) -> bytes:
         return cipher.decrypt(number.to_bytes(12, "big"), sealed, name.encode())
     except (InvalidTag, ValueError) as error:
         raise damaged(name, f"frame {number} is not what was stored") from error
-
-
-def _alone(plain: bytes) -> bytes:
-    compressor: zstd.ZstdCompressor | None = getattr(_local, "compressor", None)
-    if compressor is None:
-        compressor = zstd.ZstdCompressor(
-            options={zstd.CompressionParameter.compression_level: LEVEL}
-        )
-        _local.compressor = compressor
-    return compressor.compress(plain, mode=compressor.FLUSH_FRAME)
 
 
 def _against(plain: bytes, prefix: bytes) -> bytes:

@@ -14,7 +14,7 @@ import hmac
 import os
 import tempfile
 import threading
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 import msgspec
 
@@ -167,6 +167,12 @@ class Manifest:
         """How another manifest refers to this one."""
         return Reference(name=self.name, sha256=self.sha256, keep_until=self.header.expires_at)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the object, and its base's."""
         self._body.close()
@@ -231,27 +237,29 @@ class ManifestWriter:
         self._places = moved
         body.close()
 
-    def publish(self, store: ObjectStore, header: Header) -> Reference | None:
+    def publish(self, store: ObjectStore, header: Header) -> tuple[Reference, Header] | None:
         """Write the object: from here on the snapshot exists. None where the number is taken.
 
         Of `header` the fields `version`, `sequence`, `base`, `body_size`, `body_digest` and
         `directory` are filled in here, and `bytes_stored` grows by the manifest's own size.
         """
-        listing = frames.encode(msgspec.json.encode(self._places))[1]
+        listing = frames.compress(msgspec.json.encode(self._places))
         place = self._seal(len(self._places), listing)
         header = msgspec.structs.replace(
             header,
             version=VERSION,
             sequence=self.sequence,
-            base=self.base.reference() if self.base is not None else None,
+            base=self._base_reference(header.expires_at),
             body_size=self._size,
             body_digest=self._body_digest(),
             directory=(len(self._places), *place),
         )
-        header = msgspec.structs.replace(
-            header, bytes_stored=header.bytes_stored + self._size + len(_encoded(header))
-        )
-        return self._store(store, header)
+        before = header.bytes_stored + _FIXED_BYTES + SALT_BYTES + _MAC_BYTES + self._size
+        for _ in range(2):  # the sum is part of what it counts: its digits may become more
+            total = before + len(_encoded(header))
+            header = msgspec.structs.replace(header, bytes_stored=total)
+        reference = self._store(store, header)
+        return None if reference is None else (reference, header)
 
     def close(self) -> None:
         """Forget what was added."""
@@ -275,6 +283,15 @@ class ManifestWriter:
         if not created:
             return None
         return Reference(name=self.name, sha256=whole.hexdigest(), keep_until=header.expires_at)
+
+    def _base_reference(self, expires_at: str) -> Reference | None:
+        """The base has to exist as long as whatever builds on it."""
+        if self.base is None:
+            return None
+        reference = self.base.reference()
+        return msgspec.structs.replace(
+            reference, keep_until=max(reference.keep_until, expires_at)
+        )
 
     def _renew(self) -> None:
         self._salt = os.urandom(SALT_BYTES)
@@ -339,6 +356,15 @@ def open_manifest(
         raise
     manifest.sha256 = sha256
     return manifest
+
+
+def authenticate(store: ObjectStore, keys: Keys, name: str) -> tuple[Header, str]:
+    """The header and the SHA-256 of a manifest, every byte of which is authentic.
+
+    Raises `NotFoundError`, `DamagedError`.
+    """
+    with store.open(name) as body:
+        return _authenticated(body, keys, name, None)
 
 
 def read_header(data: BinaryIO, name: str) -> tuple[Header, bytes]:

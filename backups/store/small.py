@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from backups.store.keys import Keys
 
 _MAGIC = b"KPAXOBJ2"
+SMALL_OVERHEAD = len(_MAGIC) + SALT_BYTES + frames.TAG_BYTES
 
 
 def seal_small(keys: Keys, name: str, data: bytes) -> bytes:

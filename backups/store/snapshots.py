@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backups.store.keys import CHECK_NAME, damaged
-from backups.store.manifest import Manifest, Reference, name_of, open_manifest
-from backups.store.small import open_small, seal_small
+from backups.store.manifest import (
+    Header,
+    Manifest,
+    Reference,
+    authenticate,
+    name_of,
+    open_manifest,
+)
+from backups.store.small import SMALL_OVERHEAD, open_small, seal_small
 from spaces.errors import DamagedError, NotFoundError, WrongKeyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from backups.store.keys import Keys
     from backups.store.objects import ObjectStore
 
@@ -118,29 +123,58 @@ def newest_missing(store: ObjectStore, keys: Keys, listing: Listing) -> DamagedE
     return None
 
 
-def gaps(manifests: Iterable[Manifest], listing: Listing) -> list[DamagedError]:
-    """Predecessors that are missing before their time, or are not those referred to."""
-    by_name = {manifest.name: manifest for manifest in manifests}
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A manifest whose every byte was authenticated."""
+
+    name: str
+    header: Header
+    sha256: str
+
+
+def look_at_chain(
+    store: ObjectStore, keys: Keys, listing: Listing
+) -> tuple[list[Seen], list[DamagedError]]:
+    """Every manifest that is whole, oldest first, and what is wrong with the chain of them."""
+    seen: dict[str, Seen] = {}
     found: list[DamagedError] = []
-    for manifest in by_name.values():
-        previous = manifest.header.previous
-        if previous is None:
+    missing = newest_missing(store, keys, listing)
+    if missing is not None:
+        found.append(missing)
+    for sequence in listing.sequences:
+        name = name_of(sequence)
+        try:
+            header, sha256 = authenticate(store, keys, name)
+        except NotFoundError:
+            continue  # expired since the listing; if it did not, its successor misses it
+        except DamagedError as error:
+            found.append(error)
+        else:
+            seen[name] = Seen(name, header, sha256)
+    for one in seen.values():
+        found += _missed_by(one, seen, listing)
+    return list(seen.values()), found
+
+
+def _missed_by(one: Seen, seen: dict[str, Seen], listing: Listing) -> list[DamagedError]:
+    found: list[DamagedError] = []
+    for reference in (one.header.previous, one.header.base):
+        if reference is None:
             continue
-        there = by_name.get(previous.name)
-        if previous.name not in listing.sizes:
-            if not is_over(previous.keep_until):
+        there = seen.get(reference.name)
+        if there is None and reference.name not in listing.sizes:
+            if not is_over(reference.keep_until):
                 found.append(
                     damaged(
-                        previous.name,
-                        f"it is missing; {manifest.backup_id} refers to it",
-                        snapshots=[previous.name],
-                        affects=["the whole snapshot"],
+                        reference.name,
+                        "it is missing",
+                        snapshots=[one.header.backup_id],
+                        affects=["the chain of snapshots"],
                     )
                 )
-        elif there is not None and there.sha256 != previous.sha256:
-            found.append(
-                damaged(previous.name, f"it is not the manifest {manifest.backup_id} refers to")
-            )
+        elif there is not None and there.sha256 != reference.sha256:
+            how = f"it is not the manifest that {one.name} refers to"
+            found.append(damaged(reference.name, how, snapshots=[one.header.backup_id]))
     return found
 
 
@@ -175,14 +209,22 @@ def open_by_id(store: ObjectStore, keys: Keys, listing: Listing, backup_id: str)
     raise NotFoundError(f"the store holds no snapshot {backup_id}")
 
 
+def head_size(manifest: Reference) -> int:
+    """How many bytes the head of a manifest takes."""
+    return SMALL_OVERHEAD + len(msgspec.json.encode(manifest))
+
+
+def expected_reference(sequence: int, *, keep_until: str) -> Reference:
+    """A reference as long as the one of a manifest that is not written yet."""
+    return Reference(name=name_of(sequence), sha256="0" * 64, keep_until=keep_until)
+
+
 def write_head(
     store: ObjectStore, keys: Keys, *, sequence: int, run: str, manifest: Reference
-) -> int:
-    """Leave word that a manifest was published; the bytes stored."""
+) -> None:
+    """Leave word that a manifest was published."""
     name = f"j/{sequence:08d}-{run}/{HEAD}"
-    sealed = seal_small(keys, name, msgspec.json.encode(manifest))
-    store.create(name, sealed)
-    return len(sealed)
+    store.create(name, seal_small(keys, name, msgspec.json.encode(manifest)))
 
 
 def read_head(store: ObjectStore, keys: Keys, name: str) -> Reference | None:
