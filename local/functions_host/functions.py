@@ -1,8 +1,8 @@
 """What the app declares, read from the bindings the worker library indexed.
 
 Pure. What this host cannot do as Azure does is refused here, with the function's name, rather than
-half done: other triggers, output bindings, topics, several calls per session. A disabled function
-is checked like any other.
+half done: other triggers, other bindings than outputs to Service Bus. A disabled function is
+checked like any other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from local.errors import Code, StackError
+from local.functions_host.outputs import Output, read_output
+from local.functions_host.queues.port import SUBSCRIPTIONS
 from local.functions_host.retries import RetryPolicy, read_policy
 from local.functions_host.settings import connection_string, resolved
 from local.functions_host.timers.schedule import Schedule, parse
@@ -49,7 +51,10 @@ class HttpTrigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueTrigger:
-    """Fired by one message of a Service Bus queue (or its dead-letter queue)."""
+    """Fired by one message of a Service Bus queue, or of `TOPIC/subscriptions/NAME`.
+
+    Both may end with `/$deadletterqueue`.
+    """
 
     queue: str
     connection: str
@@ -81,6 +86,7 @@ class Function:
     bindings: tuple[dict[str, Any], ...]
     disabled: bool
     retry: RetryPolicy | None = None
+    outputs: tuple[Output, ...] = ()
 
 
 def declared(
@@ -102,11 +108,16 @@ def _function(one: Indexed, settings: HostSettings, environ: Mapping[str, str]) 
     triggers = [b for b in bindings if str(b["type"]).lower().endswith("trigger")]
     if len(triggers) != 1:
         raise _refusal(where, f"it has {len(triggers)} triggers, and needs exactly one")
+    outputs: list[Output] = []
     for binding in bindings:
-        if binding is not triggers[0] and str(binding["type"]).lower() != "http":
+        if binding is triggers[0] or str(binding["type"]).lower() == "http":
+            continue
+        output = read_output(binding, environ, where=where)
+        if output is None:
             raise _refusal(
                 where, f"the binding {binding['type']!r} ({binding['name']}) is not served"
             )
+        outputs.append(output)
     try:
         retry = None if one.retry_options is None else read_policy(one.retry_options)
     except ValueError as error:
@@ -119,6 +130,7 @@ def _function(one: Indexed, settings: HostSettings, environ: Mapping[str, str]) 
         bindings=bindings,
         disabled=_is_disabled(one.name, environ),
         retry=retry,
+        outputs=tuple(outputs),
     )
 
 
@@ -166,17 +178,17 @@ def _http(
 def _queue(
     binding: dict[str, Any], settings: HostSettings, environ: Mapping[str, str], where: str
 ) -> QueueTrigger:
-    if not binding.get("queueName"):
-        raise _refusal(where, "topics are not served, only queues")
+    topic, subscription = binding.get("topicName"), binding.get("subscriptionName")
+    if not binding.get("queueName") and not (topic and subscription):
+        raise _refusal(where, "it names neither a queue nor a topic and its subscription")
     cardinality = str(binding.get("cardinality") or "ONE").upper()
     if cardinality not in ("ONE", "MANY"):
         raise _refusal(where, f"the cardinality {cardinality!r} is unknown")
     is_batch, has_sessions = cardinality == "MANY", bool(binding.get("isSessionsEnabled"))
-    if has_sessions and not is_batch and settings.calls_per_session > 1:
-        raise _refusal(where, "maxConcurrentCallsPerSession over 1 is not served")
+    entity = str(binding.get("queueName") or f"{topic}{SUBSCRIPTIONS}{subscription}")
     chosen = binding.get("autoCompleteMessages")
     return QueueTrigger(
-        queue=resolved(str(binding["queueName"]), environ, where=where),
+        queue=resolved(entity, environ, where=where),
         connection=connection_string(
             resolved(str(binding.get("connection") or "ServiceBus"), environ, where=where),
             environ,

@@ -18,9 +18,11 @@ from local.errors import StackError
 from local.functions_host.functions import Function, QueueTrigger, TimerTrigger, declared
 from local.functions_host.invocations import Invoker
 from local.functions_host.notices import notices
+from local.functions_host.outputs import sent
 from local.functions_host.queues.batches import BatchListener
 from local.functions_host.queues.listener import QueueListener
 from local.functions_host.queues.sessions import SessionListener
+from local.functions_host.queues.wide_sessions import WideSessionListener
 from local.functions_host.settings import HostSettings, connection_string, read_host_json
 from local.functions_host.timers.listener import Clock, TimerListener, WallClock
 from local.functions_host.watchdog import Watchdog
@@ -99,7 +101,9 @@ class Host:
         settings = read_host_json(_host_json(self._app))
         self.functions = declared(await library.load(self._app), settings, self._environ)
         self._invoker = Invoker(
-            timeout_s=settings.function_timeout_s, on_timeout=self._timed_out
+            timeout_s=settings.function_timeout_s,
+            on_timeout=self._timed_out,
+            put_out=self._put_out,
         )
         active = [one for one in self.functions if not one.disabled]
         self._make_timers()
@@ -202,19 +206,18 @@ class Host:
 
     def _make_queues(self, active: list[Function], settings: HostSettings) -> None:
         for function in active:
+            for output in function.outputs:
+                self._bus(function, output.connection)  # a wrong one is said at the start
             trigger = function.trigger
             if isinstance(trigger, QueueTrigger):
-                kind = (
-                    BatchListener
-                    if trigger.is_batch
-                    else SessionListener
-                    if trigger.has_sessions
-                    else QueueListener
-                )
+                kind = _listener(trigger, settings)
                 bus = self._bus(function, trigger.connection)
                 self._listeners.append(
                     kind(function, trigger, bus=bus, invoker=self._invoker, settings=settings)
                 )
+
+    async def _put_out(self, function: Function, result: library.Result) -> library.Result:
+        return await sent(result, function.outputs, lambda found: self._bus(function, found))
 
     def _bus(self, function: Function, connection: str) -> Bus:
         if connection not in self._buses:
@@ -243,6 +246,16 @@ class Host:
             await self.stop(_RECYCLE_DRAIN_S)
         finally:
             self._recycle()
+
+
+def _listener(
+    trigger: QueueTrigger, settings: HostSettings
+) -> type[BatchListener | SessionListener | QueueListener]:
+    if trigger.is_batch:
+        return BatchListener
+    if not trigger.has_sessions:
+        return QueueListener
+    return WideSessionListener if settings.calls_per_session > 1 else SessionListener
 
 
 def _host_json(app: Path) -> str:

@@ -16,7 +16,7 @@ from local.functions_host import logs
 from local.functions_host.worker.library import Call, Result, call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from local.functions_host.functions import Function
     from local.functions_host.worker.library import Attempt
@@ -26,9 +26,19 @@ log = logging.getLogger("functions_host.invocations")
 
 
 class Invoker:
-    """Runs functions; `on_timeout` hears of each one that went over its time."""
+    """Runs functions; `on_timeout` hears of each one that went over its time.
 
-    def __init__(self, *, timeout_s: float | None, on_timeout: Callable[[str], None]) -> None:
+    `put_out` sends what a function that ended well has put out, and may make a failure of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float | None,
+        on_timeout: Callable[[str], None],
+        put_out: Callable[[Function, Result], Awaitable[Result]] | None = None,
+    ) -> None:
+        self._put_out = put_out
         self._timeout_s = timeout_s
         self._on_timeout = on_timeout
         self._quiet = asyncio.Event()
@@ -69,6 +79,8 @@ class Invoker:
         token = logs.current.set(invocation)
         try:
             result = await self._limited(what)
+            if result.ok and function.outputs and self._put_out is not None:
+                result = await self._put_out(function, result)
             _report(result, invocation, reason)
             return result
         finally:

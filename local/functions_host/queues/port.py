@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+SUBSCRIPTIONS = "/subscriptions/"
+"""Between a topic and the subscription that is received from."""
+
 
 class BusError(Exception):
     """The broker cannot be reached, or the link to it is gone: open another receiver."""
@@ -103,6 +106,12 @@ class Bus(Protocol):
         self, queue: str, *, wait_s: float, prefetch: int = 0
     ) -> SessionReceiver | None:
         """The next session that nobody holds, or None when there was none in time. Raises BusError."""
+        ...
+
+    async def send(
+        self, entity: str, body: bytes, *, content_type: str, is_topic: bool
+    ) -> None:
+        """Send one message to a queue or topic. Raises BusError."""
         ...
 
     async def close(self) -> None:

@@ -6,13 +6,15 @@ restart of the broker.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import ssl
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
-from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusSubQueue
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.amqp import AmqpMessageBodyType
 from azure.servicebus.exceptions import (
@@ -23,14 +25,19 @@ from azure.servicebus.exceptions import (
     SessionLockLostError,
 )
 
-from local.functions_host.queues.port import BusError, Delivery, LockLostError
+from local.functions_host.queues.port import (
+    SUBSCRIPTIONS,
+    BusError,
+    Delivery,
+    LockLostError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
     from azure.servicebus import ServiceBusReceivedMessage
-    from azure.servicebus.aio import ServiceBusReceiver
+    from azure.servicebus.aio import ServiceBusReceiver, ServiceBusSender
 
 _DEAD_LETTERS = "/$deadletterqueue"
 # How long the SDK holds the socket per look at it. A message that its keep-alive task happens to
@@ -45,17 +52,17 @@ class ServiceBus:
     def __init__(self, connection_string: str) -> None:
         # Without a context the SDK builds one per link, plain connections too: 20 to 70 ms of
         # reading certificates each, on the loop that all functions share.
+        self._senders: dict[str, ServiceBusSender] = {}
+        self._sending: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._client = ServiceBusClient.from_connection_string(
             connection_string, retry_total=0, ssl_context=ssl.create_default_context()
         )
 
     async def open(self, queue: str, *, prefetch: int = 0) -> SdkReceiver:
         """See `Bus.open`."""
-        name, is_dead = queue, queue.lower().endswith(_DEAD_LETTERS)
-        if is_dead:
-            name = queue[: -len(_DEAD_LETTERS)]
-        receiver = self._client.get_queue_receiver(
-            name,
+        is_dead = queue.lower().endswith(_DEAD_LETTERS)
+        receiver = self._receiver(
+            queue[: -len(_DEAD_LETTERS)] if is_dead else queue,
             sub_queue=ServiceBusSubQueue.DEAD_LETTER if is_dead else None,
             prefetch_count=prefetch,
             socket_timeout=_SOCKET_S,
@@ -67,7 +74,7 @@ class ServiceBus:
         self, queue: str, *, wait_s: float, prefetch: int = 0
     ) -> SdkSessionReceiver | None:
         """See `Bus.open_session`."""
-        receiver = self._client.get_queue_receiver(
+        receiver = self._receiver(
             queue,
             session_id=NEXT_AVAILABLE_SESSION,
             max_wait_time=wait_s,
@@ -80,9 +87,57 @@ class ServiceBus:
             return None
         return SdkSessionReceiver(receiver)
 
+    async def send(
+        self, entity: str, body: bytes, *, content_type: str, is_topic: bool
+    ) -> None:
+        """See `Bus.send`. A link that was lost meanwhile is opened anew, once."""
+        message = ServiceBusMessage(body, content_type=content_type)
+        async with self._sending[entity]:
+            for last in (False, True):
+                fresh = entity not in self._senders
+                try:
+                    with _as_bus_errors():
+                        sender = await self._sender(entity, is_topic=is_topic)
+                        await sender.send_messages(message)
+                except BusError:
+                    await self._forget(entity)
+                    if last or fresh:
+                        raise
+                else:
+                    return
+
     async def close(self) -> None:
         """See `Bus.close`."""
+        for entity in list(self._senders):
+            await self._forget(entity)
         await self._client.close()
+
+    def _receiver(self, entity: str, **options: Any) -> ServiceBusReceiver:  # noqa: ANN401 — of the SDK
+        topic, is_subscription, name = _parted(entity)
+        if is_subscription:
+            return self._client.get_subscription_receiver(topic, name, **options)
+        return self._client.get_queue_receiver(entity, **options)
+
+    async def _sender(self, entity: str, *, is_topic: bool) -> ServiceBusSender:
+        if entity not in self._senders:
+            opened = (
+                self._client.get_topic_sender if is_topic else self._client.get_queue_sender
+            )
+            self._senders[entity] = opened(entity)
+            await self._senders[entity].__aenter__()
+        return self._senders[entity]
+
+    async def _forget(self, entity: str) -> None:
+        sender = self._senders.pop(entity, None)
+        if sender is not None:
+            with contextlib.suppress(AzureError, OSError, ValueError, RuntimeError):
+                await sender.close()
+
+
+def _parted(entity: str) -> tuple[str, bool, str]:
+    """A topic and its subscription, where that is what an entity is."""
+    at = entity.lower().find(SUBSCRIPTIONS)
+    return entity[:at], at > 0, entity[at + len(SUBSCRIPTIONS) :]
 
 
 class _NoSessionError(Exception):

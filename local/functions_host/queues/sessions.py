@@ -62,7 +62,7 @@ class SessionListener(Slots):
             await closed(session)
 
     async def _work_off(self, session: SessionReceiver) -> None:
-        lock = _SessionLock(session, max_renewal_s=self._max_renewal_s)
+        lock = SessionLock(session, max_renewal_s=self._max_renewal_s)
         idle_at = monotonic() + self._idle_s
         while not self._stopping:
             left_s = idle_at - monotonic()
@@ -77,7 +77,7 @@ class SessionListener(Slots):
             idle_at = monotonic() + self._idle_s
 
     async def _serve_one(
-        self, session: SessionReceiver, lock: _SessionLock, delivery: Delivery
+        self, session: SessionReceiver, lock: SessionLock, delivery: Delivery
     ) -> None:
         data, metadata = message_data(delivery)
         run = asyncio.create_task(
@@ -94,7 +94,7 @@ class SessionListener(Slots):
         result = await self._keeping(lock, run)
         await settle(session, self._function, self._trigger, [delivery], ok=result.ok)
 
-    async def _keeping(self, lock: _SessionLock, run: asyncio.Task[Result]) -> Result:
+    async def _keeping(self, lock: SessionLock, run: asyncio.Task[Result]) -> Result:
         """The result of `run`; the lock is renewed meanwhile. A lost lock does not stop a function."""
         while True:
             await asyncio.wait({run}, timeout=max(_SHORTEST_NAP_S, lock.due_in_s))
@@ -107,7 +107,7 @@ class SessionListener(Slots):
                 return await run
 
 
-class _SessionLock:
+class SessionLock:
     """Knows when the lock of a session has to be renewed: at half its time."""
 
     def __init__(self, session: SessionReceiver, *, max_renewal_s: float) -> None:

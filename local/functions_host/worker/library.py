@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ class Result:
     value: TypedData | None = None
     error: str = ""
     trace: str = ""
+    outputs: Mapping[str, TypedData] = field(default_factory=dict)
+    """What was set on arguments of output bindings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,8 @@ async def call(what: Call) -> Result:
         )
     )
     if answer.result.status == protos.StatusResult.Success:
-        return Result(ok=True, value=answer.return_value)
+        outputs = {one.name: one.data for one in answer.output_data or ()}
+        return Result(ok=True, value=answer.return_value, outputs=outputs)
     failure = answer.result.exception
     return Result(ok=False, error=failure.message, trace=failure.stack_trace)
 

@@ -103,6 +103,7 @@ class FakeBus:
         self.most_links = 0
         self.closed = False
         self.prefetched: list[int] = []
+        self.sent: list[tuple[str, bytes, str, bool]] = []
         self._numbers = itertools.count(1)
 
     async def open(self, queue: str, *, prefetch: int = 0) -> FakeReceiver:
@@ -135,6 +136,13 @@ class FakeBus:
     def opened(self) -> None:
         self.open_links += 1
         self.most_links = max(self.most_links, self.open_links)
+
+    async def send(
+        self, entity: str, body: bytes, *, content_type: str, is_topic: bool
+    ) -> None:
+        if self.down or entity == "broken":
+            raise BusError("the broker is down")
+        self.sent.append((entity, body, content_type, is_topic))
 
     async def close(self) -> None:
         self.closed = True

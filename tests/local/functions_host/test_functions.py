@@ -96,12 +96,25 @@ def test_a_queue_trigger_says_whether_it_takes_batches_and_sessions(
     assert (trigger.is_batch, trigger.has_sessions) == (cardinality == "MANY", sessions)
 
 
-def test_several_calls_per_session_are_refused_where_they_would_count() -> None:
-    settings = HostSettings(calls_per_session=2)
-    _trigger(_queue(), settings)
-    _trigger(_queue(isSessionsEnabled=True, cardinality="MANY"), settings)
-    with pytest.raises(StackError, match=r"Function 'f': maxConcurrentCallsPerSession"):
-        _trigger(_queue(isSessionsEnabled=True), settings)
+def test_a_topic_trigger_listens_to_its_subscription() -> None:
+    binding = _queue(queueName=None, topicName="%QUEUE%", subscriptionName="all")
+    trigger = _trigger(binding)
+    assert isinstance(trigger, QueueTrigger)
+    assert trigger.queue == "orders/subscriptions/all"
+
+
+def test_outputs_to_queues_and_topics_are_read_with_their_settings() -> None:
+    out = {"type": "serviceBus", "direction": "OUT", "connection": "ServiceBus"}
+    one = {**out, "name": "a", "queueName": "%QUEUE%"}
+    two = {**out, "name": "$return", "topicName": "news"}
+    found = declared([_indexed(_timer(), one, two)], _SETTINGS, _ENVIRON)[0].outputs
+    assert [(o.parameter, o.entity, o.is_topic) for o in found] == [
+        ("a", "orders", False),
+        ("$return", "news", True),
+    ]
+    missing = {**one, "connection": "Nowhere"}
+    with pytest.raises(StackError, match=r"Function 'f'.*'Nowhere' is not set"):
+        declared([_indexed(_timer(), missing)], _SETTINGS, _ENVIRON)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +159,8 @@ def test_a_function_is_disabled_by_its_app_setting(
         (_indexed({"type": "http", "name": "$return"}), "0 triggers"),
         (_indexed(_http(), _timer()), "2 triggers"),
         (_indexed(_timer(), {"type": "serviceBus", "name": "out"}), r"serviceBus.*out"),
-        (_indexed(_queue(queueName=None, topicName="t")), "topics"),
+        (_indexed(_queue(queueName=None, topicName="t")), "its subscription"),
+        (_indexed(_timer(), {"type": "blob", "name": "b", "direction": "OUT"}), "blob"),
         (_indexed(_queue(cardinality="SOME")), "cardinality 'SOME'"),
         (_indexed(_queue(connection="Nowhere")), "'Nowhere' is not set"),
         (_indexed(_queue(queueName="%NONE%")), "'NONE' is not set"),
