@@ -241,23 +241,38 @@ class Blobs(Protocol):
         ...
 
     async def delete(self, container: str, name: str) -> None:
-        """Remove the blob; a missing one counts as done."""
+        """Remove the blob; a missing one counts as done.
+
+        Raises `ConflictError` where a policy keeps it (immutability, a legal hold).
+        """
         ...
 
 
 class Accounts(Protocol):
     """Opens the storage accounts of the estate: one per space, one for backups per cluster."""
 
-    async def of_space(self, resource_group: str, account: str, endpoint: str) -> Blobs:
-        """The account of a space, by its ARM names and blob endpoint."""
+    async def of_space(
+        self, resource_group: str, account: str, endpoint: str, *, key: int = 1
+    ) -> Blobs:
+        """The account of a space, by its ARM names and blob endpoint.
+
+        `key` names the one of its two keys that is in force, where keys are used at all.
+        """
         ...
 
     async def connection_of_space(
-        self, resource_group: str, account: str, endpoint: str
+        self, resource_group: str, account: str, endpoint: str, *, key: int = 1
     ) -> dict[str, str]:
         """How a space's own application reaches its account: the `storage` part of its settings.
 
         `{"account_url"}` where identities are used, `{"connection_string"}` where keys are.
+        """
+        ...
+
+    async def renew_key(self, resource_group: str, account: str, *, key: int) -> None:
+        """Give the account a new key of this number: what the old one opened, it opens no more.
+
+        Nothing where identities are used. Repeatable, with another key each time.
         """
         ...
 
@@ -290,6 +305,7 @@ class Stack:
     state: StackState
     outputs: Mapping[str, object] = field(default_factory=dict[str, object])
     parameters: Mapping[str, object] = field(default_factory=dict[str, object])
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
     code: str | None = None
     message: str | None = None
     retry_after_s: float | None = None
@@ -318,6 +334,57 @@ class Instance:
     limited_by: str | None = None
 
 
+class Power(StrEnum):
+    """Whether something runs. Neither of the last two is ON or OFF."""
+
+    ON = "on"
+    OFF = "off"
+    CHANGING = "changing"
+    """It is being started, stopped or changed: look again."""
+    PARTLY = "partly"
+    """Nothing is under way, and not all of it is as the rest: say again what you want."""
+
+
+class PartKind(StrEnum):
+    """What of a space can be stopped and started."""
+
+    MACHINES = "machines"
+    DATABASE = "database"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A scale set or a database server, by its computed names."""
+
+    kind: PartKind
+    resource_group: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What a deployment would do to one resource.
+
+    `change` is create, modify, delete, detach or no_change; `paths` are the properties that would
+    change, with the values before and after.
+    """
+
+    resource: str
+    change: str
+    paths: tuple[tuple[str, object, object], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """What the PUT of a stack would change; RUNNING while the server still compares."""
+
+    state: StackState
+    differences: tuple[Difference, ...] = ()
+    code: str | None = None
+    message: str | None = None
+    retry_after_s: float | None = None
+
+
 class Arm(Protocol):
     """Azure Resource Manager: deployment stacks at subscription scope. Nothing here waits."""
 
@@ -338,8 +405,39 @@ class Arm(Protocol):
         """Start the deletion of a stack and all it manages; a missing one is ABSENT."""
         ...
 
+    async def list_stacks(self) -> list[Stack]:
+        """All stacks of the subscription, in name order, without outputs and parameters."""
+        ...
+
+    async def what_if_stack(self, request: StackRequest, *, asked: str) -> Foresight:
+        """What `put_stack` of this request would change: begins the comparison, or looks at it.
+
+        `asked` names this question: the same word looks at the same comparison, a new word makes a
+        new one. What it leaves behind ends by itself within a day. Raises as `put_stack` does.
+        """
+        ...
+
     async def instances(self, resource_group: str, scale_set: str) -> list[Instance]:
         """The machines of a scale set, in name order."""
+        ...
+
+    async def power(self, part: Part) -> Power:
+        """Whether it runs. Raises `NotFoundError`, where there is no such thing."""
+        ...
+
+    async def set_power(self, part: Part, *, on: bool) -> None:
+        """Begin to start or to stop it; returns at once, and may be repeated. Look before.
+
+        A stopped one keeps its data and stays stopped. Raises `ConflictError` while something else
+        is under way there, `NotFoundError`.
+        """
+        ...
+
+    async def purge_vault(self, name: str, location: str) -> bool:
+        """Remove what a deleted vault left behind; True once nothing is left of it. Repeatable.
+
+        Raises `InvalidError` where the vault's own protection forbids it.
+        """
         ...
 
 
@@ -374,6 +472,27 @@ class Databases(Protocol):
         """Names of the databases there, templates left out."""
         ...
 
+    async def ensure_login(
+        self, server: Server, role: str, password: str, *, acts_as: str
+    ) -> None:
+        """A login role with this password, whose sessions act as the role `acts_as`.
+
+        What it makes belongs to that role, as if that one had logged in. The same role twice: its
+        sessions are its own. Raises `NotFoundError` where `acts_as` is missing.
+        """
+        ...
+
+    async def retire_login(self, server: Server, role: str) -> None:
+        """Nobody logs in as this role any more, and who did is put out; its rights stay."""
+        ...
+
+    async def accepts(self, server: Server, database: str, role: str, password: str) -> bool:
+        """Whether somebody can log in to this database as that, tried for real.
+
+        Raises `TransientError` where the server does not answer.
+        """
+        ...
+
 
 class Secrets(Protocol):
     """Key Vaults, by vault URI."""
@@ -388,6 +507,17 @@ class Secrets(Protocol):
 
     async def put_version(self, vault: str, name: str, value: str) -> None:
         """A new version that is the current one from now on."""
+        ...
+
+    async def disable_old(self, vault: str, name: str) -> None:
+        """Every version but the newest can be read no more; none where there is no such secret."""
+        ...
+
+    async def delete(self, vault: str, name: str) -> bool:
+        """Delete a secret and purge it; a missing one counts as done.
+
+        False where the vault's protection keeps it, deleted, until its retention ends.
+        """
         ...
 
 
@@ -452,7 +582,7 @@ class Ids(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """All doors together, as `spaces.wiring` opens them."""
+    """All doors together, as `spaces.wiring` opens them; `billing` None: there is nobody to ask."""
 
     tables: Tables
     bus: Bus

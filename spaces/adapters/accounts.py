@@ -40,29 +40,31 @@ class AzureAccounts:
         self._credential = credential
         self._backup_accounts = backup_accounts
         self._allow_shared_key = allow_shared_key
-        self._keys: dict[tuple[str, str], tuple[str, float]] = {}
+        self._keys: dict[tuple[str, str, int], tuple[str, float]] = {}
         self._backups: dict[str, AzureBlobs] = {}
 
-    async def of_space(self, resource_group: str, account: str, endpoint: str) -> AzureBlobs:
+    async def of_space(
+        self, resource_group: str, account: str, endpoint: str, *, key: int = 1
+    ) -> AzureBlobs:
         """The account of a space."""
         if not self._allow_shared_key:
             return AzureBlobs(self._wire, url=endpoint, credential=self._credential)
-        key = await self._key(resource_group, account)
+        told = await self._key(resource_group, account, key)
         return AzureBlobs(
-            self._wire, url=endpoint, credential={"account_name": account, "account_key": key}
+            self._wire, url=endpoint, credential={"account_name": account, "account_key": told}
         )
 
     async def connection_of_space(
-        self, resource_group: str, account: str, endpoint: str
+        self, resource_group: str, account: str, endpoint: str, *, key: int = 1
     ) -> dict[str, str]:
         """How the space's own application reaches its account."""
         if not self._allow_shared_key:
             return {"account_url": endpoint}
-        key = await self._key(resource_group, account)
+        told = await self._key(resource_group, account, key)
         scheme = endpoint.partition("://")[0]
         return {
             "connection_string": (
-                f"DefaultEndpointsProtocol={scheme};AccountName={account};AccountKey={key};"
+                f"DefaultEndpointsProtocol={scheme};AccountName={account};AccountKey={told};"
                 f"BlobEndpoint={endpoint.rstrip('/')};"
             )
         }
@@ -84,6 +86,12 @@ class AzureAccounts:
             )
         return self._backups[cluster]
 
+    async def renew_key(self, resource_group: str, account: str, *, key: int) -> None:
+        """Make one of the account's keys anew; identities have none."""
+        if self._allow_shared_key:
+            await self._arm.renew_storage_key(resource_group, account, key)
+            self._keys.pop((resource_group, account, key), None)
+
     async def close(self) -> None:
         """Release the clients; the connections belong to the wire."""
         for blobs in self._backups.values():
@@ -91,9 +99,12 @@ class AzureAccounts:
         self._backups.clear()
         self._keys.clear()
 
-    async def _key(self, resource_group: str, account: str) -> str:
-        key, until = self._keys.get((resource_group, account), ("", 0.0))
+    async def _key(self, resource_group: str, account: str, number: int) -> str:
+        # Other processes keep the old key for a while after it was renewed; they ask for the other
+        # one by then, since the rotation that renewed it went over to that.
+        key, until = self._keys.get((resource_group, account, number), ("", 0.0))
         if time.monotonic() >= until:
-            key = await self._arm.storage_key(resource_group, account)
-            self._keys[resource_group, account] = (key, time.monotonic() + KEY_KEPT_S)
+            key = await self._arm.storage_key(resource_group, account, number)
+            kept = (key, time.monotonic() + KEY_KEPT_S)
+            self._keys[resource_group, account, number] = kept
         return key

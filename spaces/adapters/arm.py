@@ -7,6 +7,7 @@ local-stack.md 2.4.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -16,8 +17,9 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.resource.deploymentstacks.aio import DeploymentStacksClient
 
 from spaces import errors, telemetry
+from spaces.adapters import arm_parts, arm_what_if
 from spaces.adapters.wire import RAISED, classify, code_of, is_loopback, seconds
-from spaces.ports import Instance, Stack, StackRequest, StackState
+from spaces.ports import Instance, Part, PartKind, Power, Stack, StackRequest, StackState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
     from spaces.adapters.wire import Wire
+    from spaces.ports import Foresight
 
 _COMPUTE = "2024-07-01"
 _STORAGE = "2024-01-01"
@@ -92,20 +95,7 @@ class AzureArm:
 
     async def put_stack(self, request: StackRequest) -> Stack:
         """Start or repeat the PUT of a stack; see the port."""
-        body: Any = {
-            "location": request.location,
-            "tags": dict(request.tags),
-            "properties": {
-                "template": dict(request.template),
-                "parameters": {name: {"value": v} for name, v in request.parameters.items()},
-                "actionOnUnmanage": {"resources": "delete", "resourceGroups": "delete"},
-                "denySettings": {
-                    "mode": "denyWriteAndDelete",
-                    "excludedPrincipals": [self._excluded_principal],
-                    "applyToChildScopes": False,
-                },
-            },
-        }
+        body = self._body(request)
         seen = _Seen()
         try:
             stacks = self._client.deployment_stacks
@@ -157,40 +147,93 @@ class AzureArm:
         state = StackState.ABSENT if seen.status == 204 else StackState.RUNNING
         return Stack(name=name, state=state, retry_after_s=seen.retry_after_s)
 
+    async def list_stacks(self) -> list[Stack]:
+        """All stacks of the subscription; see the port."""
+        found: list[Stack] = []
+        try:
+            async for item in self._client.deployment_stacks.list_at_subscription():
+                body = item.as_dict()
+                shown = _stack(str(body["name"]), body, _Seen())
+                found.append(replace(shown, outputs={}, parameters={}))
+        except RAISED as error:
+            raise _meaning(error, "the list of stacks", lost=errors.TransientError) from error
+        return sorted(found, key=lambda stack: stack.name)
+
+    async def what_if_stack(self, request: StackRequest, *, asked: str) -> Foresight:
+        """What a PUT would change; see the port."""
+        scope = f"/subscriptions/{self._subscription}/providers/Microsoft.Resources"
+        results = self._client.deployment_stacks_what_if_results_at_subscription
+        where = f"what-if of stack {request.name}"
+        try:
+            return await arm_what_if.foreseen(
+                results, f"{request.name}-{asked}", self._body(request), scope, request.name
+            )
+        except RAISED as error:
+            raise _meaning(error, where) from error
+
     async def instances(self, resource_group: str, scale_set: str) -> list[Instance]:
         """The machines of a scale set, in name order; none where the scale set is not there."""
-        url: str | None = (
-            f"{self._group(resource_group)}/providers/Microsoft.Compute/virtualMachineScaleSets/"
-            f"{quote(scale_set, safe='')}/virtualMachines?api-version={_COMPUTE}"
-        )
-        found: list[Instance] = []
         try:
-            while url:
-                page = await self.call("GET", url, where=f"scale set {scale_set}")
-                found += [_instance(item) for item in page.get("value", [])]
-                url = self._next(page.get("nextLink"))
+            found = await self._machines(resource_group, scale_set)
         except errors.NotFoundError:
             return []
-        return sorted(found, key=lambda instance: instance.name)
+        return sorted(map(_instance, found), key=lambda instance: instance.name)
 
-    async def storage_key(self, resource_group: str, account: str) -> str:
-        """The first access key of a storage account."""
-        url = (
-            f"{self._group(resource_group)}/providers/Microsoft.Storage/storageAccounts/"
-            f"{quote(account, safe='')}/listKeys?api-version={_STORAGE}"
+    async def power(self, part: Part) -> Power:
+        """Whether it runs; see the port."""
+        if part.kind is PartKind.MACHINES:
+            found = await self._machines(part.resource_group, part.name)
+            return arm_parts.of_machines(_power(item.get("properties") or {}) for item in found)
+        url = self._group(part.resource_group) + arm_parts.address(part)
+        shown = await self.call("GET", url, where=f"database server {part.name}")
+        return arm_parts.of_database(shown.get("properties") or {})
+
+    async def set_power(self, part: Part, *, on: bool) -> None:
+        """Begin to start or to stop it; see the port."""
+        url = self._group(part.resource_group) + arm_parts.address(
+            part, arm_parts.verb(part, on=on)
         )
-        answer = await self.call("POST", url, where=f"storage account {account}")
-        return str(answer["keys"][0]["value"])
+        await self.call("POST", url, where=f"{part.kind} {part.name}")
 
-    async def call(self, method: str, url: str, *, where: str) -> dict[str, Any]:
+    async def purge_vault(self, name: str, location: str) -> bool:
+        """Remove what a deleted vault left behind; see the port."""
+        url = f"/subscriptions/{self._subscription}" + arm_parts.deleted_vault(name, location)
+        try:
+            await self.call("GET", url, where=f"deleted vault {name}")
+            purge = url.replace("?", "/purge?")
+            await self.call("POST", purge, where=f"deleted vault {name}")
+        except errors.NotFoundError:
+            return True
+        return False
+
+    async def storage_key(self, resource_group: str, account: str, number: int = 1) -> str:
+        """One of the two access keys of a storage account."""
+        where = f"storage account {account}"
+        url = self._account(resource_group, account, "listKeys")
+        keys = (await self.call("POST", url, where=where))["keys"]
+        for key in keys:
+            if key.get("keyName") == f"key{number}":
+                return str(key["value"])
+        raise errors.NotFoundError(f"the account has no key{number}", where=where)
+
+    async def renew_storage_key(self, resource_group: str, account: str, number: int) -> None:
+        """Let the account make this key anew; the old one opens nothing any more."""
+        url = self._account(resource_group, account, "regenerateKey")
+        body = {"keyName": f"key{number}"}
+        await self.call("POST", url, where=f"storage account {account}", body=body)
+
+    async def call(
+        self, method: str, url: str, *, where: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """One authorised request through the SDK's pipeline, for what no client is installed for.
 
-        Raises as a read does: `NotFoundError`, `DeniedError`, `ThrottledError`, `TransientError`.
+        An answer without content is an empty object. Raises as a read does: `NotFoundError`,
+        `DeniedError`, `ConflictError`, `ThrottledError`, `TransientError`.
         """
         try:
-            response = await self._client.send_request(HttpRequest(method, url))
+            response = await self._client.send_request(HttpRequest(method, url, json=body))
             response.raise_for_status()
-            body: object = response.json()
+            body = response.json() if response.content else {}
         except RAISED as error:
             raise _meaning(error, where, lost=errors.TransientError) from error
         if not isinstance(body, dict):
@@ -203,11 +246,48 @@ class AzureArm:
         """Release the client; the connections belong to the wire."""
         await self._client.close()
 
+    async def _machines(self, resource_group: str, scale_set: str) -> list[dict[str, Any]]:
+        """The instances as they are listed, with what they say of their power."""
+        url: str | None = (
+            f"{self._group(resource_group)}/providers/Microsoft.Compute/virtualMachineScaleSets/"
+            f"{quote(scale_set, safe='')}/virtualMachines?$expand=instanceView"
+            f"&api-version={_COMPUTE}"
+        )
+        found: list[dict[str, Any]] = []
+        while url:
+            page = await self.call("GET", url, where=f"scale set {scale_set}")
+            found += page.get("value", [])
+            url = self._next(page.get("nextLink"))
+        return found
+
+    def _body(self, request: StackRequest) -> Any:  # noqa: ANN401 — JSON, as the SDK takes it
+        """What a PUT of the stack sends: all that it leaves out is deleted."""
+        return {
+            "location": request.location,
+            "tags": dict(request.tags),
+            "properties": {
+                "template": dict(request.template),
+                "parameters": {name: {"value": v} for name, v in request.parameters.items()},
+                "actionOnUnmanage": {"resources": "delete", "resourceGroups": "delete"},
+                "denySettings": {
+                    "mode": "denyWriteAndDelete",
+                    "excludedPrincipals": [self._excluded_principal],
+                    "applyToChildScopes": False,
+                },
+            },
+        }
+
     def _next(self, link: str | None) -> str | None:
         """The address of a further page, which gets our token and must be the same host's."""
         if link and urlsplit(link).hostname != self._host:
             raise errors.DeniedError("a further page is said to be on another host", where=link)
         return link
+
+    def _account(self, resource_group: str, account: str, action: str) -> str:
+        return (
+            f"{self._group(resource_group)}/providers/Microsoft.Storage/storageAccounts/"
+            f"{quote(account, safe='')}/{action}?api-version={_STORAGE}"
+        )
 
     def _group(self, resource_group: str) -> str:
         return f"/subscriptions/{self._subscription}/resourceGroups/{quote(resource_group, safe='')}"
@@ -240,6 +320,7 @@ def _stack(name: str, body: Mapping[str, Any], seen: _Seen) -> Stack:
         state=state,
         outputs=_values(properties.get("outputs")),
         parameters=_values(properties.get("parameters")),
+        tags=dict(body.get("tags") or {}),
         code=code,
         message=message,
         retry_after_s=seen.retry_after_s,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -75,6 +76,45 @@ class PostgresDatabases:
             )
             return [row["datname"] for row in rows]
 
+    async def ensure_login(
+        self, server: Server, role: str, password: str, *, acts_as: str
+    ) -> None:
+        """A login role with this password, whose sessions act as the role `acts_as`."""
+        await self.ensure_role(server, role, password)
+        if role == acts_as:
+            return
+        name, owner = _name(role), _name(acts_as)
+        async with _changing(server) as connection:
+            await connection.execute(f"GRANT {owner} TO {name}")
+            # What a session makes then belongs to the owner, whichever login is in force.
+            await connection.execute(f"ALTER ROLE {name} SET role = {owner}")
+
+    async def retire_login(self, server: Server, role: str) -> None:
+        """No login by this role any more; its sessions end, its rights stay."""
+        name = _name(role)
+        async with _changing(server) as connection:
+            there = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
+            if not there:
+                return
+            await connection.execute(f"ALTER ROLE {name} NOLOGIN PASSWORD NULL")
+            # An administrator that is no superuser ends sessions of roles it is a member of.
+            await _join(connection, role)
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1",
+                role,
+            )
+
+    async def accepts(self, server: Server, database: str, role: str, password: str) -> bool:
+        """Whether this role logs in to this database with this password."""
+        for name in (role, database):
+            _name(name)
+        tried = replace(server, user=role, password=password)
+        try:
+            async with _connected(tried, database):
+                return True
+        except errors.DeniedError:
+            return False
+
 
 async def _join(connection: asyncpg.Connection, role: str) -> None:
     """Make the administrator a member of a role, unless it stands above all roles."""
@@ -107,7 +147,9 @@ async def _changing(server: Server) -> AsyncGenerator[asyncpg.Connection]:
 
 
 @contextlib.asynccontextmanager
-async def _connected(server: Server) -> AsyncGenerator[asyncpg.Connection]:
+async def _connected(
+    server: Server, database: str = "postgres"
+) -> AsyncGenerator[asyncpg.Connection]:
     host, _, port = server.address.partition(":")
     where = f"PostgreSQL server {server.address}"
     try:
@@ -116,7 +158,7 @@ async def _connected(server: Server) -> AsyncGenerator[asyncpg.Connection]:
             port=int(port or 5432),
             user=server.user,
             password=server.password,
-            database="postgres",
+            database=database,
             # across a network the server must prove its name; asyncpg's default would not ask
             ssl=False if host in _LOOPBACK else ssl.create_default_context(),
             timeout=CONNECT_TIMEOUT_S,

@@ -6,6 +6,7 @@ that the challenge names the vault's own domain is left out, the TLS check stays
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from spaces.adapters.wire import Wire
 
 _ALGORITHM = KeyWrapAlgorithm.rsa_oaep_256
+_LOOK_S = 0.2
+"""Between two looks whether a secret is deleted: the SDK waits for that, a moment as a rule."""
 
 
 class _Clients:
@@ -93,6 +96,34 @@ class VaultSecrets:
         """A new version that is the current one from now on."""
         with translated(f"secret {name} cannot be changed", where=f"vault {vault}"):
             await self._client(vault).set_secret(name, value)
+
+    async def disable_old(self, vault: str, name: str) -> None:
+        """Every version but the newest can be read no more."""
+        client = self._client(vault)
+        with translated(f"secret {name} cannot be changed", where=f"vault {vault}"):
+            try:
+                newest = (await client.get_secret(name)).properties.version
+                async for one in client.list_properties_of_secret_versions(name):
+                    if one.version != newest and one.enabled:
+                        await client.update_secret_properties(name, one.version, enabled=False)
+            except ResourceNotFoundError:
+                return
+
+    async def delete(self, vault: str, name: str) -> bool:
+        """Delete a secret and purge it; see the port."""
+        client = self._client(vault)
+        with translated(f"secret {name} cannot be deleted", where=f"vault {vault}"):
+            with contextlib.suppress(ResourceNotFoundError):
+                await client.delete_secret(name, _polling_interval=_LOOK_S)
+            try:
+                deleted = await client.get_deleted_secret(name)
+                level = str(deleted.properties.recovery_level)
+                if "purgeable" not in level.lower():
+                    return False
+                await client.purge_deleted_secret(name)
+            except ResourceNotFoundError:
+                return True
+        return True
 
     async def close(self) -> None:
         """Release the clients; the connections belong to the wire."""

@@ -95,13 +95,20 @@ def start(parts: Parts) -> str:
     return endpoint
 
 
-def adapter(wire: Wire, endpoint: str, *, token: str, subscription: str) -> AzureArm:
+def adapter(
+    wire: Wire,
+    endpoint: str,
+    *,
+    token: str,
+    subscription: str,
+    principal: str = "control-plane",
+) -> AzureArm:
     return AzureArm(
         wire,
         endpoint=endpoint,
         subscription=subscription,
         credential=StaticCredential(token),
-        excluded_principal="control-plane",
+        excluded_principal=principal,
     )
 
 

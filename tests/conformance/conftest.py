@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.home import Home
+from local.resource_manager.cloud import Identities
 from spaces.adapters.wire import Wire
 from tests.conformance.arm_rig import RealRig, adapter, start
 from tests.conformance.parts import Parts
@@ -54,7 +55,13 @@ def unused_port() -> Iterator[int]:
 async def real_arm(parts: Parts, wire: Wire) -> AsyncIterator[RealRig]:
     endpoint = await asyncio.to_thread(start, parts)
     subscription = parts.home.value("subscription_id", lambda: str(uuid.uuid4()))
-    arm = adapter(wire, endpoint, token=parts.home.secret("token"), subscription=subscription)
+    arm = adapter(
+        wire,
+        endpoint,
+        token=parts.home.secret("token"),
+        subscription=subscription,
+        principal=Identities(parts.home).principal("control-plane"),
+    )
     rig = RealRig(parts, arm)
     yield rig
     rig.file.unlink(missing_ok=True)

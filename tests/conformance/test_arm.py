@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +19,9 @@ from tests.conformance.arm_rig import (
     a_request,
     ended,
 )
+
+if TYPE_CHECKING:
+    from spaces.ports import StackRequest
 
 
 @pytest.fixture(params=["fake", pytest.param("local", marks=pytest.mark.stack)])
@@ -137,6 +141,52 @@ async def test_a_secure_parameter_is_never_shown(rig: Rig, unique: str) -> None:
     stack = await ended(rig, request.name)
     assert stack.state is StackState.SUCCEEDED
     assert "S3cret" not in str(stack)
+
+
+async def test_stacks_are_listed_with_their_tags(rig: Rig, unique: str) -> None:
+    await rig.arm.put_stack(a_request(unique, tags={"kpax-space": unique}))
+    await ended(rig, f"s-{unique}-1")
+    found = [stack for stack in await rig.arm.list_stacks() if unique in stack.name]
+    assert [stack.name for stack in found] == [f"s-{unique}-1"]
+    assert (found[0].state, found[0].outputs) == (StackState.SUCCEEDED, {})
+    assert found[0].tags["kpax-space"] == unique
+
+
+async def foreseen(rig: Rig, request: StackRequest, asked: str) -> dict[str, str]:
+    """What a PUT would change, by the names of the resources, once the comparison is made."""
+    until = time.monotonic() + 20
+    while (
+        found := await rig.arm.what_if_stack(request, asked=asked)
+    ).state is StackState.RUNNING:
+        assert time.monotonic() < until, "the comparison does not end"
+        await rig.pass_time()
+    assert found.state is StackState.SUCCEEDED, found
+    return {one.resource.rpartition("/")[2]: one.change for one in found.differences}
+
+
+async def test_what_a_put_would_change_is_foreseen_and_changes_nothing(
+    rig: Rig, unique: str
+) -> None:
+    request = a_request(unique)
+    assert set((await foreseen(rig, request, "w1")).values()) == {"create"}
+    assert (await rig.arm.get_stack(request.name)).state is StackState.ABSENT
+    await rig.arm.put_stack(request)
+    await ended(rig, request.name)
+    assert set((await foreseen(rig, request, "w2")).values()) == {"no_change"}
+    other = a_request(unique, parameters={"resourceGroup": f"rg-kx-{request.name}-b"})
+    assert set((await foreseen(rig, other, "w3")).values()) <= {"create", "delete", "modify"}
+    assert set((await foreseen(rig, request, "w4")).values()) == {"no_change"}
+
+
+async def test_a_wrong_request_is_refused_before_it_is_compared(rig: Rig, unique: str) -> None:
+    with pytest.raises(InvalidError):
+        await rig.arm.what_if_stack(a_request(unique, parameters={}), asked="w1")
+
+
+async def test_a_vault_that_was_never_deleted_needs_no_purge(rig: Rig, unique: str) -> None:
+    for _ in range(2):
+        gone = await rig.arm.purge_vault(f"kv-{unique}"[:24], "francecentral")
+    assert gone
 
 
 async def test_a_scale_set_that_is_not_there_has_no_machines(rig: Rig, unique: str) -> None:

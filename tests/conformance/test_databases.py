@@ -130,6 +130,35 @@ async def test_an_owner_that_does_not_exist_is_named(
         await databases.ensure_database(server, f"{unique}_app", owner=unique)
 
 
+async def test_two_logins_in_turn_open_one_database(
+    databases: Databases, server: Server, unique: str
+) -> None:
+    other = f"{unique}_b"
+    await databases.ensure_role(server, unique, "first")
+    await databases.ensure_database(server, unique, owner=unique)
+    assert await databases.accepts(server, unique, unique, "first")
+    assert not await databases.accepts(server, unique, other, "second")
+    for _ in range(2):
+        await databases.ensure_login(server, other, "second", acts_as=unique)
+    assert await databases.accepts(server, unique, other, "second")
+    assert await databases.accepts(server, unique, unique, "first")
+    for _ in range(2):
+        await databases.retire_login(server, unique)
+    assert not await databases.accepts(server, unique, unique, "first")
+    assert await databases.accepts(server, unique, other, "second")
+    await databases.ensure_login(server, unique, "third", acts_as=unique)
+    assert await databases.accepts(server, unique, unique, "third")
+    assert not await databases.accepts(server, unique, unique, "first")
+
+
+async def test_a_login_for_an_owner_that_does_not_exist_is_refused(
+    databases: Databases, server: Server, unique: str
+) -> None:
+    await databases.retire_login(server, unique)  # nobody: counts as done
+    with pytest.raises(NotFoundError, match=unique):
+        await databases.ensure_login(server, f"{unique}_b", "x", acts_as=unique)
+
+
 @pytest.fixture(params=["superuser", "plain"])
 def real(request: pytest.FixtureRequest, parts: Parts) -> Server:
     return _real(parts) if request.param == "superuser" else _plain(parts)
@@ -164,6 +193,32 @@ async def test_a_new_password_is_the_one_in_force(real: Server, unique: str) -> 
     await (await _connect(real, unique, "new", unique)).close()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await _connect(real, unique, "old", unique)
+
+
+@pytest.mark.stack
+async def test_what_a_second_login_makes_belongs_to_the_owner(
+    real: Server, unique: str
+) -> None:
+    databases, other = PostgresDatabases(), f"{unique}_b"
+    await databases.ensure_role(real, unique, "first")
+    await databases.ensure_database(real, unique, owner=unique)
+    own = await _connect(real, unique, "first", unique)
+    await own.execute("CREATE TABLE a (id int); INSERT INTO a VALUES (1)")
+    await databases.ensure_login(real, other, "second", acts_as=unique)
+    second = await _connect(real, other, "second", unique)
+    await second.execute("ALTER TABLE a ADD COLUMN b int; CREATE TABLE c (id int)")
+    owners = await second.fetch(
+        "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+    )
+    assert [row["tableowner"] for row in owners] == [unique]
+    await databases.retire_login(real, unique)
+    while await second.fetchval(  # noqa: ASYNC110 — the server ends them in its own time
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", unique
+    ):
+        await asyncio.sleep(0.01)
+    own.terminate()
+    assert await second.fetchval("SELECT count(*) FROM a") == 1
+    await second.close()
 
 
 @pytest.mark.stack

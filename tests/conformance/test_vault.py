@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 from azure.keyvault.keys.aio import KeyClient
 
 from local.key_vault.ca import ca_file
@@ -114,6 +115,41 @@ async def test_a_new_version_is_the_one_in_force(rig: Rig, unique: str) -> None:
     await rig.secrets.put_version(rig.vault, unique, "2")
     assert await rig.secrets.get(rig.vault, unique) == "2"
     assert await rig.secrets.create(rig.vault, unique, "3") == "2"
+
+
+async def test_old_versions_can_be_disabled_and_the_newest_stays(rig: Rig, unique: str) -> None:
+    await rig.secrets.disable_old(rig.vault, unique)
+    for value in ("1", "2", "3"):
+        await rig.secrets.put_version(rig.vault, unique, value)
+    for _ in range(2):
+        await rig.secrets.disable_old(rig.vault, unique)
+    assert await readable(rig, unique) == ["3"]
+    assert await rig.secrets.get(rig.vault, unique) == "3"
+    await rig.secrets.put_version(rig.vault, unique, "4")
+    assert await readable(rig, unique) == ["3", "4"]
+
+
+async def readable(rig: Rig, name: str) -> list[str]:
+    """The values that the vault still gives out, by version."""
+    if isinstance(rig.secrets, FakeSecrets):
+        return rig.secrets.readable(rig.vault, name)
+    client = rig.secrets._client(rig.vault)  # pyright: ignore[reportAttributeAccessIssue]
+    found: list[str] = []
+    async for one in client.list_properties_of_secret_versions(name):
+        try:
+            found.append((await client.get_secret(name, one.version)).value)
+        except HttpResponseError as error:
+            found += [] if error.status_code == 403 else [str(error)]
+    return sorted(found)
+
+
+async def test_a_deleted_secret_is_gone_with_its_name_free(rig: Rig, unique: str) -> None:
+    assert await rig.secrets.delete(rig.vault, unique)
+    await rig.secrets.put_version(rig.vault, unique, "old")
+    assert await rig.secrets.delete(rig.vault, unique)
+    assert await rig.secrets.get(rig.vault, unique) is None
+    assert await rig.secrets.delete(rig.vault, unique)
+    assert await rig.secrets.create(rig.vault, unique, "new") == "new"
 
 
 async def test_a_wrapped_key_is_unwrapped_by_its_versioned_id(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ class FakeBlobs:
         self.faults = Faults()
         self._containers: dict[str, dict[str, _Blob]] = {}
         self._version = 0
+        self.immutable: set[str] = set()
+        """Prefixes of names that a policy keeps from being deleted."""
 
     async def ensure_container(self, container: str) -> None:
         self.faults.before("ensure_container")
@@ -83,6 +86,9 @@ class FakeBlobs:
 
     async def delete(self, container: str, name: str) -> None:
         self.faults.before("delete")
+        there = name in self._containers.get(container, {})
+        if there and any(name.startswith(prefix) for prefix in self.immutable):
+            raise ConflictError("the blob is kept by a policy [409 BlobImmutableDueToPolicy]")
         self._containers.get(container, {}).pop(name, None)
         self.faults.after("delete")
 
@@ -140,24 +146,34 @@ class FakeAccounts:
     spaces: dict[str, FakeBlobs] = field(default_factory=dict[str, FakeBlobs])
     backups: dict[str, FakeBlobs] = field(default_factory=dict[str, FakeBlobs])
     faults: Faults = field(default_factory=Faults)
+    keys: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
 
-    async def of_space(self, resource_group: str, account: str, endpoint: str) -> FakeBlobs:
+    async def of_space(
+        self, resource_group: str, account: str, endpoint: str, *, key: int = 1
+    ) -> FakeBlobs:
         self.faults.before("of_space")
         return self.spaces.setdefault(account, FakeBlobs())
 
     async def connection_of_space(
-        self, resource_group: str, account: str, endpoint: str
+        self, resource_group: str, account: str, endpoint: str, *, key: int = 1
     ) -> dict[str, str]:
         self.faults.before("connection_of_space")
         if not self.shared_keys:
             return {"account_url": endpoint}
+        secret = base64.b64encode(f"key{key}/{self.keys.get((account, key), 0)}".encode())
         scheme = endpoint.partition("://")[0]
         return {
             "connection_string": (
-                f"DefaultEndpointsProtocol={scheme};AccountName={account};AccountKey=a2V5;"
+                f"DefaultEndpointsProtocol={scheme};AccountName={account};AccountKey={secret.decode()};"
                 f"BlobEndpoint={endpoint.rstrip('/')};"
             )
         }
+
+    async def renew_key(self, resource_group: str, account: str, *, key: int) -> None:
+        self.faults.before("renew_key")
+        if self.shared_keys:
+            self.keys[account, key] = self.keys.get((account, key), 0) + 1
+        self.faults.after("renew_key")
 
     def backup_of(self, cluster: str) -> FakeBlobs:
         if cluster not in self.clusters:

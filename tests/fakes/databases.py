@@ -10,6 +10,8 @@ from spaces.errors import DeniedError, InvalidError, NotFoundError, TransientErr
 from tests.fakes.faults import Faults
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spaces.ports import Server
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -21,19 +23,21 @@ class FakeServer:
     password: str
     roles: dict[str, str] = field(default_factory=dict[str, str])
     owners: dict[str, str] = field(default_factory=dict[str, str])
+    acts_as: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class FakeDatabases:
     """Servers by address.
 
     One is made at first contact and keeps that administrator, until `closed` says that only known
-    servers answer.
+    servers answer; `runs` tells by its address whether a server runs.
     """
 
     def __init__(self) -> None:
         self.faults = Faults()
         self.servers: dict[str, FakeServer] = {}
         self.closed = False
+        self.runs: Callable[[str], bool] = lambda _: True
 
     async def ensure_role(self, server: Server, role: str, password: str) -> None:
         self.faults.before("ensure_role")
@@ -57,11 +61,50 @@ class FakeDatabases:
         self._server(server).owners.pop(database, None)
         self.faults.after("drop_database")
 
+    async def ensure_login(
+        self, server: Server, role: str, password: str, *, acts_as: str
+    ) -> None:
+        self.faults.before("ensure_login")
+        _check(role)
+        _check(acts_as)
+        here = self._server(server)
+        here.roles[role] = password
+        if role != acts_as:
+            if acts_as not in here.roles:
+                raise NotFoundError(f'role "{acts_as}" does not exist')
+            here.acts_as[role] = acts_as
+        self.faults.after("ensure_login")
+
+    async def retire_login(self, server: Server, role: str) -> None:
+        self.faults.before("retire_login")
+        _check(role)
+        here = self._server(server)
+        if role in here.roles:
+            here.roles[role] = ""  # it stays, and nothing opens it
+        self.faults.after("retire_login")
+
+    async def accepts(self, server: Server, database: str, role: str, password: str) -> bool:
+        self.faults.before("accepts")
+        here = self._answering(server.address)
+        if role == here.user:
+            return password == here.password
+        owner = here.owners.get(database)
+        may = owner in {role, here.acts_as.get(role)}
+        return bool(password) and here.roles.get(role) == password and may
+
     async def databases(self, server: Server) -> list[str]:
         self.faults.before("databases")
         return sorted([*self._server(server).owners, "postgres"])
 
+    def _answering(self, address: str) -> FakeServer:
+        here = self.servers.get(address)
+        if here is None or not self.runs(address):
+            raise TransientError("nobody answers", where=f"server {address}")
+        return here
+
     def _server(self, server: Server) -> FakeServer:
+        if not self.runs(server.address):
+            raise TransientError("nobody answers", where=f"server {server.address}")
         here = self.servers.get(server.address)
         if here is None:
             if self.closed:

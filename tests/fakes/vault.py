@@ -7,7 +7,7 @@ import hmac
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from spaces.errors import DeniedError, InvalidError, NotFoundError, WrongKeyError
+from spaces.errors import ConflictError, DeniedError, InvalidError, NotFoundError, WrongKeyError
 from tests.fakes.faults import Faults
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class FakeSecrets:
     def __init__(self) -> None:
         self.faults = Faults()
         self._versions: dict[tuple[str, str], list[str]] = {}
+        self._disabled: dict[tuple[str, str], int] = {}
+        self.protected: set[str] = set()
+        """Vaults that keep what is deleted until their retention ends."""
+        self._kept: set[tuple[str, str]] = set()
 
     async def get(self, vault: str, name: str) -> str | None:
         self.faults.before("get")
@@ -32,14 +36,48 @@ class FakeSecrets:
         self.faults.before("create")
         versions = self._of(vault, name)
         if not versions:
+            self._refuse_kept(vault, name)
             versions.append(value)
         self.faults.after("create")
         return versions[-1]
 
     async def put_version(self, vault: str, name: str, value: str) -> None:
         self.faults.before("put_version")
+        self._refuse_kept(vault, name)
         self._of(vault, name).append(value)
         self.faults.after("put_version")
+
+    async def disable_old(self, vault: str, name: str) -> None:
+        self.faults.before("disable_old")
+        versions = self._of(vault, name)
+        self._disabled[vault.rstrip("/"), name] = max(len(versions) - 1, 0)
+        self.faults.after("disable_old")
+
+    async def delete(self, vault: str, name: str) -> bool:
+        self.faults.before("delete")
+        key = (vault.rstrip("/"), name)
+        there = bool(self._versions.pop(key, None))
+        self._disabled.pop(key, None)
+        if there and vault.rstrip("/") in self.protected:
+            self._kept.add(key)
+        self.faults.after("delete")
+        return key not in self._kept
+
+    def readable(self, vault: str, name: str) -> list[str]:
+        """The values that can still be read, the oldest first."""
+        disabled = self._disabled.get((vault.rstrip("/"), name), 0)
+        return self.versions(vault, name)[disabled:]
+
+    def names(self, vault: str) -> list[str]:
+        """The secrets there are."""
+        home = vault.rstrip("/")
+        return sorted(
+            name for (at, name), values in self._versions.items() if at == home and values
+        )
+
+    def _refuse_kept(self, vault: str, name: str) -> None:
+        if (vault.rstrip("/"), name) in self._kept:
+            raise ConflictError("the secret is deleted and not purged", where=name)
 
     def versions(self, vault: str, name: str) -> list[str]:
         """Every value it ever had, the oldest first."""
