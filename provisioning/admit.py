@@ -1,49 +1,34 @@
 """Take a billing event off the queue and into the rows: the shell of path A's first half.
 
-Order of writes: the subscription's newest state, then the space's transaction (inbox, desired
-state and, where it opens, the operation), then the first poke. A crash between any two is healed
-by the redelivery, because each write finds what it wrote before.
+Order of writes: the subscription's row with the event's own, then the space's transaction (inbox,
+billing state, what is desired and, where it needs one, the operation), then the first poke. A crash
+between any two is healed by the redelivery, because each write finds what it wrote before.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from provisioning import orders, rejected
-from provisioning.billing import Reason, RejectedError, applied, opens, read, reopened
-from spaces import audit
-from spaces.errors import (
-    ConflictError,
-    ErrorKind,
-    KpaxError,
-    LostRaceError,
-    ThrottledError,
-    UnknownError,
-)
+from provisioning import concerns, hints, orders, rejected, subscriptions
+from provisioning.apply import Why, apply, check_subscription
+from provisioning.billing import Reason, RejectedError, read
+from spaces.errors import ErrorKind, KpaxError, ThrottledError
 from spaces.idempotency import digest
-from spaces.messages import encode
-from spaces.model import OpKind
-from spaces.ports import Insert, Message, Replace
-from spaces.registry import Change, Registry
-from spaces.saga.begin import Cause, begin
-from spaces.saga.outline import OUTLINES
-from spaces.saga.runner import RACES, say_again
+from spaces.ports import Message
+from spaces.registry import Registry
 
 if TYPE_CHECKING:
-    from provisioning.billing import Accepted
-    from spaces.ports import Ports, Scalar, Stored
-    from spaces.registry import Loaded
+    from provisioning.billing import Told
+    from provisioning.subscriptions import Noted
+    from spaces.ports import Ports
     from spaces.settings import Settings
 
 log = logging.getLogger("kpax.billing")
 
 QUEUE = "billing-events"
-SUBSCRIPTIONS = "subscriptions"
-ROW = "state"
 FIRST_SEEN = "kpax-first-seen"
 ORIGINAL_ID = "kpax-message-id"
 ATTEMPT = "kpax-attempt"
@@ -72,202 +57,75 @@ async def admit(ports: Ports, config: Settings, incoming: Incoming) -> None:
     once, and five bad answers in a second would put a paid order among the dead letters.
     """
     try:
-        accepted = read(incoming.body)
+        told = read(incoming.body)
         try:
-            await _apply(ports, config, accepted, incoming)
+            await _take(ports, config, told, incoming)
         except KpaxError as error:
             if error.kind is ErrorKind.INVALID:
                 raise
-            await _try_later(ports, accepted, incoming, error)
+            await _try_later(ports, told, incoming, error)
     except RejectedError as error:
-        log.warning("event.rejected", extra={"reason": error.reason})
-        await rejected.keep(
-            ports,
-            queue=QUEUE,
-            sequence_number=incoming.sequence_number,
-            message_id=incoming.message_id,
-            reason=error.reason,
-            detail=error.detail,
-            body=incoming.body,
-        )
+        await _keep(ports, incoming, error)
 
 
-async def _apply(
-    ports: Ports, config: Settings, accepted: Accepted, incoming: Incoming
-) -> None:
-    """Apply an event; other events of the same subscription at the same moment make it look again."""
-    for _ in range(RACES):
-        try:
-            await _apply_once(ports, config, accepted, incoming)
-        except (LostRaceError, ConflictError):
-            continue
-        return
-    raise UnknownError(
-        "the subscription changes faster than the event can be applied",
-        where=f"order {accepted.event.data.order_id}",
-    )
-
-
-async def _apply_once(
-    ports: Ports, config: Settings, accepted: Accepted, incoming: Incoming
-) -> None:
-    row = await ports.tables.get(SUBSCRIPTIONS, digest(accepted.event.subject), ROW)
-    order_id = _order_of(accepted, row)
+async def _take(ports: Ports, config: Settings, told: Told, incoming: Incoming) -> None:
+    """Note an event with its subscription, and bring what is known then to the space."""
+    known = await subscriptions.load(ports, told.subject)
+    is_hint = told.state is None
+    if is_hint:
+        told = await hints.asked(ports, told)
+    order_id = subscriptions.order_of(told, known)
     space_id: str | None = None
     if order_id is not None:
         space_id = await orders.space_of(ports, order_id)
         if space_id is None:
-            await _later_or_never(ports, config, accepted, incoming, order_id)
+            await _later_or_never(ports, config, told, incoming, order_id)
             return
         # Before anything is kept: a rejected event must not tie its subscription to the order.
-        _check_subscription(await Registry(ports.tables).require(space_id), accepted)
-    if row is None or not _is_late(accepted, row):
-        await _remember(ports, accepted, row, order_id)
-        newest = accepted
-    elif order_id is not None and _joins(accepted, row):
-        # Late, but it alone tells which order the newest state belongs to.
-        newest = read(str(row.values["newest"]).encode())
-        await _join(ports, accepted, row, order_id)
-    else:
-        await _settle_late(ports, accepted, row, space_id)
+        check_subscription(await Registry(ports.tables).require(space_id), told.subject)
+    await concerns.of_event(ports, told, order_id=order_id, space_id=space_id)
+    noted = await subscriptions.note(ports, told, known, message=incoming.sequence_number)
+    first = noted.here or incoming.attempt > 0  # a copy that was put off may have kept nothing
+    if noted.late and first and not is_hint:
+        await _keep(ports, incoming, _late(told, noted))
+    await bring(ports, told, noted)
+
+
+async def bring(ports: Ports, told: Told, noted: Noted, *, actor: str = "billing") -> None:
+    """Bring a subscription's state to its space, where it has one."""
+    if noted.contradicts:
+        await concerns.of_contradiction(ports, told, order_id=noted.order_id)
+    if noted.order_id is None:
         return
+    space_id = await orders.space_of(ports, noted.order_id)
     if space_id is not None:
-        await _apply_to_space(ports, newest, space_id)
+        why = Why(source=told.source, cause_id=told.cause_id, type=told.type, actor=actor)
+        await apply(ports, space_id, told.subject, noted.state, why)
 
 
-def _order_of(accepted: Accepted, row: Stored | None) -> str | None:
-    """The order of the subscription: what the event says, or what an earlier one said."""
-    told = accepted.event.data.order_id
-    known = str(row.values["order_id"]) if row is not None and row.values["order_id"] else None
-    if told is not None and known is not None and told != known:
-        raise RejectedError(
-            Reason.ORDER_CONFLICT,
-            f"subscription {accepted.event.subject[:100]} belongs to order {known}, not {told[:100]}",
-        )
-    return told or known
-
-
-def _is_late(accepted: Accepted, row: Stored) -> bool:
-    newest = int(str(row.values["sequence"]))
-    if accepted.state.sequence < newest:
-        return True
-    same = accepted.state.sequence == newest
-    return same and row.values["event"] != _cause_id(accepted)
-
-
-def _joins(accepted: Accepted, row: Stored) -> bool:
-    """True for the event that first told the subscription's order, a redelivered one too."""
-    if row.values["order_id"]:
-        return row.values.get("joined_by") == _cause_id(accepted)
-    return accepted.event.data.order_id is not None
-
-
-async def _join(ports: Ports, accepted: Accepted, row: Stored, order_id: str) -> None:
-    """Tie the newest state to the order; repeatable."""
-    if row.values["order_id"]:
-        return
-    values = {**row.values, "order_id": order_id, "joined_by": _cause_id(accepted)}
-    await ports.tables.commit(
-        SUBSCRIPTIONS, digest(accepted.event.subject), [Replace(ROW, values, row.etag)]
+def _late(told: Told, noted: Noted) -> RejectedError:
+    sequence = told.state.sequence if told.state is not None else -1
+    how = "is another state of" if noted.contradicts else "came after"
+    return RejectedError(
+        Reason.LATE_SEQUENCE, f"sequence {sequence} {how} {noted.state.sequence}"
     )
 
 
-async def _settle_late(
-    ports: Ports, accepted: Accepted, row: Stored, space_id: str | None
-) -> None:
-    """An old state changes nothing: a late event is kept as rejected.
-
-    A repeated one says again what the space promised: whoever applied it may have died before.
-    """
-    event, registry = accepted.event, Registry(ports.tables)
-    if space_id is not None and await registry.has_seen(space_id, event.source, event.id):
-        await say_again(ports, registry, (await registry.require(space_id)).space)
-        return
-    raise RejectedError(
-        Reason.LATE_SEQUENCE,
-        f"sequence {accepted.state.sequence} came after {row.values['sequence']}",
+async def _keep(ports: Ports, incoming: Incoming, error: RejectedError) -> None:
+    log.warning("event.rejected", extra={"reason": error.reason})
+    await rejected.keep(
+        ports,
+        queue=QUEUE,
+        sequence_number=incoming.sequence_number,
+        message_id=incoming.message_id,
+        reason=error.reason,
+        detail=error.detail,
+        body=incoming.body,
     )
-
-
-async def _remember(
-    ports: Ports, accepted: Accepted, row: Stored | None, order_id: str | None
-) -> None:
-    """Keep the newest state of the subscription; a row that changed meanwhile refuses it."""
-    values: dict[str, Scalar] = {
-        "sequence": accepted.state.sequence,
-        "event": _cause_id(accepted),
-        "subject": accepted.event.subject,
-        "order_id": order_id or "",
-        "type": accepted.event.type,
-        "status": accepted.state.status,
-        "newest": encode(accepted.event),
-        "joined_by": row.values.get("joined_by", "") if row is not None else "",
-    }
-    if (
-        row is not None
-        and row.values["event"] == values["event"]
-        and order_id == (row.values["order_id"] or None)
-    ):
-        return
-    write = Insert(ROW, values) if row is None else Replace(ROW, values, row.etag)
-    await ports.tables.commit(SUBSCRIPTIONS, digest(accepted.event.subject), [write])
-
-
-async def _apply_to_space(ports: Ports, accepted: Accepted, space_id: str) -> None:
-    """One transaction on the space; a lost race reads again, a repeated event says again."""
-    registry = Registry(ports.tables)
-    for _ in range(RACES):
-        loaded = await registry.require(space_id)
-        _check_subscription(loaded, accepted)
-        known = loaded.space.billing
-        if known is not None and known.sequence >= accepted.state.sequence:
-            await say_again(ports, registry, loaded.space)
-            return
-        try:
-            await _commit(ports, registry, loaded, accepted)
-        except (LostRaceError, ConflictError, UnknownError):
-            continue
-        return
-    raise UnknownError(
-        "the space changes faster than the event can be applied", where=f"space {space_id}"
-    )
-
-
-async def _commit(ports: Ports, registry: Registry, loaded: Loaded, accepted: Accepted) -> None:
-    event = accepted.event
-    if opens(loaded.space, accepted):
-        cause = Cause(
-            actor="billing",
-            source=event.source,
-            cause_id=event.id,
-            change=lambda space: applied(reopened(space), accepted),
-        )
-        await begin(ports, loaded, OUTLINES[OpKind.PROVISION], cause)
-        return
-    change = Change(
-        space=applied(loaded.space, accepted),
-        entry=audit.Entry(
-            act="billing.applied",
-            actor="billing",
-            obj=loaded.space.space_id,
-            detail={"type": event.type, "sequence": accepted.state.sequence},
-        ),
-        inbox=(event.source, event.id),
-    )
-    await ports.bus.send(await registry.commit(loaded, change, now=ports.clock.now()))
-
-
-def _check_subscription(loaded: Loaded, accepted: Accepted) -> None:
-    known = loaded.space.subscription
-    if known is not None and known != accepted.event.subject:
-        raise RejectedError(
-            Reason.ORDER_CONFLICT,
-            f"order {loaded.space.order_id} belongs to another subscription",
-        )
 
 
 async def _later_or_never(
-    ports: Ports, config: Settings, accepted: Accepted, incoming: Incoming, order_id: str
+    ports: Ports, config: Settings, told: Told, incoming: Incoming, order_id: str
 ) -> None:
     """An order may be a moment behind its first event: look again until it has had its time."""
     now = ports.clock.now()
@@ -277,20 +135,18 @@ async def _later_or_never(
             f"there is no order {order_id[:100]} after {config.unknown_order_s:.0f} s",
         )
     due = now + timedelta(seconds=min(LATER_S, config.unknown_order_s / 4))
-    name = f"later:{_digest(accepted, incoming)}:{int(due.timestamp())}"
+    name = f"later:{_digest(told, incoming)}:{int(due.timestamp())}"
     await ports.bus.send([_copy(incoming, name, due, attempt=incoming.attempt)])
 
 
-async def _try_later(
-    ports: Ports, accepted: Accepted, incoming: Incoming, error: KpaxError
-) -> None:
+async def _try_later(ports: Ports, told: Told, incoming: Incoming, error: KpaxError) -> None:
     """Put a copy of the event on the queue, due after a growing pause; it is never given up."""
     attempt = incoming.attempt + 1
     pause_s = min(LATER_S * 2.0 ** min(attempt - 1, 6), LONGEST_S)
     if isinstance(error, ThrottledError):
         pause_s = max(pause_s, error.retry_after_s)
     due = ports.clock.now() + timedelta(seconds=pause_s)
-    name = f"again:{_digest(accepted, incoming)}:{attempt}"
+    name = f"again:{_digest(told, incoming)}:{attempt}"
     log.warning(
         "event.put_off", extra={"reason": str(error), "attempt": attempt, "pause_s": pause_s}
     )
@@ -311,9 +167,5 @@ def _copy(incoming: Incoming, name: str, due: datetime, *, attempt: int) -> Mess
     )
 
 
-def _digest(accepted: Accepted, incoming: Incoming) -> str:
-    return digest(accepted.event.source, accepted.event.id, incoming.message_id or "")
-
-
-def _cause_id(accepted: Accepted) -> str:
-    return json.dumps([accepted.event.source, accepted.event.id])
+def _digest(told: Told, incoming: Incoming) -> str:
+    return digest(told.source, told.cause_id, incoming.message_id or "")

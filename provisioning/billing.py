@@ -1,7 +1,7 @@
-"""A billing event, checked, becomes desired state; what cannot be accepted gets a reason. Pure.
+"""What a billing event tells of a subscription; what cannot be accepted gets a reason. Pure.
 
-Source: control-plane.md 3.7 and amendments 2 to 4. Events set desired state and never say what to
-do; the order in which they arrive does not matter, because each carries the whole state.
+Source: control-plane.md 3.7 and amendments 2 to 4. Events never say what to do. Each tells the
+whole state, and `merged` joins two of them so that the order in which they arrive does not matter.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from enum import StrEnum
 
 import msgspec
 
+from spaces.desire import WISHES
 from spaces.errors import KpaxError
 from spaces.jsonlimits import decode_strictly
-from spaces.messages import BillingEvent
-from spaces.model import BillingState, Space, Status, Tier, replace
+from spaces.messages import BillingEvent, Snapshot
+from spaces.model import BillingState, Tier, Wish, replace
 
+SUBSCRIPTION = "billing.subscription."
 TYPES = frozenset(
-    {f"billing.subscription.{word}" for word in (
+    {SUBSCRIPTION + word for word in (
         "created", "activated", "plan_changed", "suspended", "resumed", "cancelled", "reactivated",
         "trial_ending", "deleted",
     )}
@@ -28,17 +30,15 @@ TYPES = frozenset(
 )  # fmt: skip
 
 # A subscription is announced before it is paid; every other event with an active state tells of one.
-ANNOUNCEMENT = "billing.subscription.created"
+ANNOUNCEMENT = SUBSCRIPTION + "created"
+REACTIVATION = SUBSCRIPTION + "reactivated"
+DELETION = SUBSCRIPTION + "deleted"
+ENDS = {SUBSCRIPTION + "cancelled", DELETION}
+DISPUTE = "billing.invoice.disputed"
+ERASURE = "billing.customer.erased_request"
+COUNTRY = "billing.customer.country_changed"
 
-DESIRED = {
-    "trialing": "active",
-    "active": "active",
-    "past_due": "active",
-    "unpaid": "suspended",
-    "suspended": "suspended",
-    "cancelled": "cancelled",
-    "deleted": "cancelled",
-}
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Reason(StrEnum):
@@ -49,6 +49,7 @@ class Reason(StrEnum):
     UNKNOWN_TYPE = "unknown-type"
     INVALID_SNAPSHOT = "invalid-snapshot"
     UNKNOWN_ORDER = "unknown-order"
+    UNKNOWN_SUBSCRIPTION = "unknown-subscription"
     ORDER_CONFLICT = "order-conflict"
     LATE_SEQUENCE = "late-sequence"
 
@@ -63,15 +64,19 @@ class RejectedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """A checked event: the event itself, and the state of the subscription that it tells."""
+class Told:
+    """A checked event: who told it, and the state of the subscription; None in a mere hint."""
 
-    event: BillingEvent
-    state: BillingState
+    source: str
+    cause_id: str
+    type: str
+    subject: str
+    order_id: str | None
+    state: BillingState | None
 
 
-def read(raw: bytes) -> Accepted:
-    """The event in a message's body, or `RejectedError`."""
+def read(raw: bytes) -> Told:
+    """What the event in a message's body tells, or `RejectedError`."""
     try:
         value = decode_strictly(raw)
     except KpaxError as error:
@@ -84,7 +89,14 @@ def read(raw: bytes) -> Accepted:
         raise RejectedError(
             Reason.UNKNOWN_TYPE, f"the type {event.type[:100]!r} is not known here"
         )
-    return Accepted(event=event, state=_state(event))
+    return Told(
+        source=event.source,
+        cause_id=event.id,
+        type=event.type,
+        subject=event.subject,
+        order_id=event.data.order_id,
+        state=_told_by(event),
+    )
 
 
 def _reason_of(value: object, message: str) -> Reason:
@@ -98,10 +110,24 @@ def _reason_of(value: object, message: str) -> Reason:
     )
 
 
-def _state(event: BillingEvent) -> BillingState:
-    told = event.data.snapshot
-    if told.status not in DESIRED:
-        known = ", ".join(sorted(DESIRED))
+def _told_by(event: BillingEvent) -> BillingState | None:
+    if event.data.sequence is None:
+        return None
+    if event.data.snapshot is None:
+        raise RejectedError(
+            Reason.INVALID_SNAPSHOT, "the event has a sequence and no snapshot of its state"
+        )
+    return state_of(event.type, event.data.sequence, event.data.snapshot)
+
+
+def state_of(kind: str | None, sequence: int, told: Snapshot) -> BillingState:
+    """The state that one event alone tells; `kind` None where billing names no event.
+
+    The status counts where the type says otherwise, but for an end: who cancels may still call the
+    subscription active until its period is over. Raises `RejectedError` for words unknown here.
+    """
+    if told.status not in WISHES:
+        known = ", ".join(sorted(WISHES))
         raise RejectedError(
             Reason.INVALID_SNAPSHOT, f"status {told.status[:40]!r} is none of {known}"
         )
@@ -110,17 +136,86 @@ def _state(event: BillingEvent) -> BillingState:
         raise RejectedError(
             Reason.INVALID_SNAPSHOT, f"plan {told.plan[:40]!r} is none of {known}"
         )
+    period_end = _utc(told.period_end)
+    ends = kind in ENDS or told.status in {"cancelled", "deleted"}
     return BillingState(
-        sequence=event.data.sequence,
+        sequence=sequence,
         status=told.status,
         plan=told.plan,
         quantity=told.quantity,
         currency=told.currency,
         country=told.country,
-        period_end=_utc(told.period_end),
+        period_end=period_end,
         grace_days=told.grace_days,
         legal_hold=told.legal_hold,
         customer_ref=told.customer_ref,
+        paid=kind != ANNOUNCEMENT and WISHES[told.status] is Wish.ACTIVE,
+        deleted=kind == DELETION or told.status == "deleted",
+        cancelled_sequence=sequence if ends else -1,
+        reactivated_sequence=sequence if kind == REACTIVATION and not ends else -1,
+        ends_at=period_end if ends else None,
+        disputed_sequence=sequence if kind == DISPUTE else -1,
+        erasure_sequence=sequence if kind == ERASURE else -1,
+        country_sequence=sequence if kind == COUNTRY else -1,
+    )
+
+
+def merged(known: BillingState | None, told: BillingState) -> BillingState:
+    """Both together: the newest state, and of every mark the latest.
+
+    Associative and idempotent, and commutative as long as one sequence means one state. Where two
+    states claim one sequence, what billing said when it was asked stands over what an event said,
+    and else what was known first.
+    """
+    if known is None:
+        return told
+    newest = told if is_newer(told, known) else known
+    last_end = told if _end_version(told) > _end_version(known) else known
+    return replace(
+        newest,
+        paid=known.paid or told.paid,
+        deleted=known.deleted or told.deleted,
+        cancelled_sequence=max(known.cancelled_sequence, told.cancelled_sequence),
+        reactivated_sequence=max(known.reactivated_sequence, told.reactivated_sequence),
+        ends_at=last_end.ends_at,
+        disputed_sequence=max(known.disputed_sequence, told.disputed_sequence),
+        erasure_sequence=max(known.erasure_sequence, told.erasure_sequence),
+        country_sequence=max(known.country_sequence, told.country_sequence),
+    )
+
+
+def is_newer(told: BillingState, known: BillingState) -> bool:
+    """True when `told` is to be believed over `known`."""
+    if told.sequence != known.sequence:
+        return told.sequence > known.sequence
+    return contradicts(told, known) and _asked(told) > _asked(known)
+
+
+def contradicts(told: BillingState, known: BillingState) -> bool:
+    """True when one sequence is said to mean two things."""
+    return told.sequence == known.sequence and _content(told) != _content(known)
+
+
+def _end_version(state: BillingState) -> tuple[int, datetime]:
+    return (state.cancelled_sequence, _asked(state))
+
+
+def _asked(state: BillingState) -> datetime:
+    return state.as_of or _LONG_AGO
+
+
+def _content(state: BillingState) -> tuple[object, ...]:
+    """What billing's snapshot says, without what was learned beside it."""
+    return (
+        state.status,
+        state.plan,
+        state.quantity,
+        state.currency,
+        state.country,
+        state.period_end,
+        state.grace_days,
+        state.legal_hold,
+        state.customer_ref,
     )
 
 
@@ -134,52 +229,3 @@ def _utc(at: datetime) -> datetime:
         raise RejectedError(
             Reason.INVALID_SNAPSHOT, "period_end is out of the calendar"
         ) from error
-
-
-def desired_from(event_type: str, state: BillingState, space: Space) -> str:
-    """What the customer's subscription asks for: `active`, `suspended` or `cancelled`.
-
-    Terminal wins: only `reactivated` leads away from cancelled.
-    """
-    if space.desired == "cancelled" and not event_type.endswith(".reactivated"):
-        return "cancelled"
-    if event_type == "billing.subscription.deleted":
-        return "cancelled"
-    return DESIRED[state.status]
-
-
-def applied(space: Space, accepted: Accepted) -> Space:
-    """The space with this billing state and what it desires; the tier follows before it opens.
-
-    A running operation builds what it began with: a new tier under it would wait for machines that
-    nobody ordered.
-    """
-    event, state = accepted.event, accepted.state
-    opening = space.status is Status.REQUESTED and space.op is None
-    return replace(
-        space,
-        billing=state,
-        subscription=event.subject,
-        desired=desired_from(event.type, state, space),
-        tier=Tier(state.plan) if opening else space.tier,
-    )
-
-
-def reopened(space: Space) -> Space:
-    """A requested space before it is opened: after an earlier attempt, as its next incarnation.
-
-    The names of what was deleted stay taken for a while (a vault's until it is purged).
-    """
-    if space.op_seq == 0:
-        return space
-    return replace(space, incarnation=space.incarnation + 1, resources=None)
-
-
-def opens(space: Space, accepted: Accepted) -> bool:
-    """True when this event makes a requested, idle space to be opened."""
-    return (
-        space.status is Status.REQUESTED
-        and space.op is None
-        and accepted.event.type != ANNOUNCEMENT
-        and desired_from(accepted.event.type, accepted.state, space) == "active"
-    )

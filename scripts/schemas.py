@@ -21,6 +21,7 @@ from spaces.openapi import document
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MESSAGES = {
     "billing-event.json": messages.BillingEvent,
+    "billing-list.json": messages.SubscriptionList,
     "poke.json": messages.Poke,
     "run-request.json": messages.RunRequest,
 }

@@ -6,6 +6,7 @@ Nothing here knows what a space is now; `spaces.planner` compares.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -36,22 +37,38 @@ def desired(space: Space, now: datetime) -> Wish | None:
     return by_billing(space.billing, now)
 
 
+def told(space: Space, now: datetime) -> Space:
+    """The space with `desired`, the word that people are shown, as it is at `now`."""
+    wish = desired(space, now)
+    return replace(space, desired=None if wish is None else wish.value)
+
+
+def overridden(space: Space, override: Override | None, now: datetime) -> Space:
+    """The space under an operator's word, or again under billing's alone."""
+    return told(replace(space, override=override), now)
+
+
 def by_billing(state: BillingState | None, now: datetime) -> Wish | None:
     """What the subscription asks for.
 
-    A cancelled one is paid until its period ends, whatever a later event but a reactivation says;
-    a past-due one is served until its dunning deadline, the end of the period and the days of
-    grace after it.
+    A cancelled one is served until the end that its cancellation told, whatever a later event but
+    a reactivation says; a deleted one is over at once, and for good. A past-due one is served until
+    its dunning deadline, the end of the period and the days of grace after it.
     """
     if state is None:
         return None
-    if state.status == "deleted":
+    if _is_deleted(state) or (_is_ended(state) and now >= end(state)):
         return Wish.CANCELLED
-    if state.is_over or state.status == "cancelled":
-        return Wish.CANCELLED if now >= state.period_end else Wish.ACTIVE
+    if state.status == "cancelled":
+        return Wish.ACTIVE
     if state.status == "past_due" and now >= dunning_deadline(state):
         return Wish.SUSPENDED
     return WISHES[state.status]
+
+
+def end(state: BillingState) -> datetime:
+    """Until when a cancelled subscription is paid: as its cancellation said."""
+    return state.ends_at or state.period_end
 
 
 def dunning_deadline(state: BillingState) -> datetime:
@@ -72,8 +89,17 @@ def next_turn(space: Space, now: datetime) -> datetime | None:
     if space.override is not None and space.override.until is not None:
         turns.append(space.override.until)
     if space.billing is not None:
-        if space.billing.is_over or space.billing.status == "cancelled":
-            turns.append(space.billing.period_end)
+        if _is_ended(space.billing) and not _is_deleted(space.billing):
+            turns.append(end(space.billing))
         if space.billing.status == "past_due":
             turns.append(dunning_deadline(space.billing))
     return min((turn for turn in turns if turn > now), default=None)
+
+
+def _is_ended(state: BillingState) -> bool:
+    """Cancelled; by the status alone where a row was written before its events were counted."""
+    return state.is_over or state.status in {"cancelled", "deleted"}
+
+
+def _is_deleted(state: BillingState) -> bool:
+    return state.deleted or state.status == "deleted"

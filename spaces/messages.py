@@ -54,10 +54,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BillingData(msgspec.Struct, frozen=True, kw_only=True):
-    """`sequence` rises per subscription; only the first event must carry `order_id`."""
+    """`sequence` rises per subscription; only the first event must carry `order_id`.
 
-    sequence: Sequence
-    snapshot: Snapshot
+    Without `sequence` the event is a hint: billing is asked for the subscription, and a snapshot
+    beside it counts for nothing. With it, `snapshot` must be there.
+    """
+
+    sequence: Sequence | None = None
+    snapshot: Snapshot | None = None
     order_id: Short | None = None
 
 
@@ -72,6 +76,24 @@ class BillingEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: BillingData
     time: datetime | None = None
     datacontenttype: str = "application/json"
+
+
+class ListedSubscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription as the billing system answers it; `type` is the event that led to this state."""
+
+    subject: Name
+    sequence: Sequence
+    snapshot: Snapshot
+    order_id: Short | None = None
+    type: Short | None = None
+
+
+class SubscriptionList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the billing list; `total` counts the whole list, where billing says it."""
+
+    items: list[ListedSubscription]
+    next_cursor: Name | None = None
+    total: Count | None = None
 
 
 def encode(value: msgspec.Struct) -> str:

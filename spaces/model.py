@@ -149,9 +149,12 @@ class Running:
 class BillingState:
     """The full state of a subscription, as the billing system last told it (control-plane.md 3.7).
 
-    The last three come from all its events, late ones too, so that no order of arrival matters:
-    whether it was ever paid (an announcement is not), and the sequences of the last event that
-    cancelled it and the last that reactivated it (-1: none).
+    The fields from `paid` to `country_sequence` come from all its events, late ones too, so that
+    no order of arrival matters (`spaces.desire.merged`): whether it was ever paid (an announcement
+    is not), whether it was deleted, the sequences of the last event that cancelled it and of the
+    last that reactivated it, when the last cancellation said that it ends, and the sequences of the
+    last dispute, request for erasure and change of country (-1: none). `as_of` is when billing was
+    asked itself; None where an event told it.
     """
 
     sequence: int
@@ -165,13 +168,19 @@ class BillingState:
     legal_hold: bool
     customer_ref: str
     paid: bool = False
+    deleted: bool = False
     cancelled_sequence: int = -1
     reactivated_sequence: int = -1
+    ends_at: datetime | None = None
+    disputed_sequence: int = -1
+    erasure_sequence: int = -1
+    country_sequence: int = -1
+    as_of: datetime | None = None
 
     @property
     def is_over(self) -> bool:
-        """Terminal wins: only a later reactivation leads away from a cancellation."""
-        return self.cancelled_sequence > self.reactivated_sequence
+        """Terminal wins: a later reactivation leads away from a cancellation, none from a deletion."""
+        return self.deleted or self.cancelled_sequence > self.reactivated_sequence
 
 
 class Wish(StrEnum):

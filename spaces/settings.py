@@ -27,6 +27,7 @@ class Settings:
     plain-http address of a broker that has no https one. `ports_wrapper` names a function
     (`module:function`) that gets the opened ports and answers those to use. `forwarded_hops` counts
     our own proxies in front of the app; `ip_database` is an operator's file of networks and countries.
+    At most one of `billing_url` and `billing_file` tells where the billing list is.
     """
 
     storage: str | None = field(repr=False)
@@ -57,6 +58,9 @@ class Settings:
     key_rate_per_min: int
     forwarded_hops: int
     ip_database: Path | None
+    billing_url: str | None
+    billing_token: str | None = field(repr=False)
+    billing_file: Path | None
     release: str
     control_principal: str
     allow_shared_key: bool
@@ -115,6 +119,9 @@ def read(env: Mapping[str, str]) -> Settings:
         key_rate_per_min=int(take.number("KPAX_KEY_RATE_PER_MIN", 6000.0)),
         forwarded_hops=int(take.number("KPAX_FORWARDED_HOPS", 1.0)),
         ip_database=take.path("KPAX_IP_DATABASE"),
+        billing_url=env.get("KPAX_BILLING_URL") or None,
+        billing_token=env.get("KPAX_BILLING_TOKEN") or None,
+        billing_file=take.path("KPAX_BILLING_FILE"),
         release=env.get("KPAX_RELEASE", "2026.11.1"),
         control_principal=env.get("KPAX_CONTROL_PRINCIPAL", "control-plane"),
         allow_shared_key=take.flag("KPAX_ALLOW_SHARED_KEY"),

@@ -33,6 +33,8 @@ ARM_CALLS = "kpax.arm.calls"
 """Requests to the Resource Manager."""
 VAULT_CALLS = "kpax.vault.calls"
 """Requests to a Key Vault, the authentication challenge included."""
+ALARMS_RAISED = "kpax.alarms.raised"
+"""Alarms raised, each once; what they are about stands in the table `alarms`."""
 
 _MEANING = {
     TABLE_TRANSACTIONS: "requests to Table Storage",
@@ -40,6 +42,7 @@ _MEANING = {
     BLOB_CALLS: "requests to Blob Storage",
     ARM_CALLS: "requests to the Resource Manager",
     VAULT_CALLS: "requests to Key Vaults",
+    ALARMS_RAISED: "alarms raised",
 }
 
 FIELDS = ("space", "op", "step", "cluster", "trace")

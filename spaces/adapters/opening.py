@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from spaces.adapters.accounts import AzureAccounts
 from spaces.adapters.arm import AzureArm
+from spaces.adapters.billing import FileBilling, HttpBilling
 from spaces.adapters.bus import AzureBus
 from spaces.adapters.clock import SystemClock
 from spaces.adapters.credentials import credential
@@ -86,6 +87,7 @@ def opened(settings: Settings) -> Opened:
         ca_file=settings.ca_file,
     )
     edge = HttpEdge(resolve=settings.space_resolve)
+    billing = _billing(settings)
     ports = Ports(
         tables=tables,
         bus=bus,
@@ -97,9 +99,23 @@ def opened(settings: Settings) -> Opened:
         edge=edge,
         clock=SystemClock(),
         ids=SystemIds(),
+        billing=billing,
     )
-    parts = (bus, accounts, tables, arm, secrets, keys, edge, wire, who)
+    asked = () if billing is None else (billing,)
+    parts = (bus, accounts, tables, arm, secrets, keys, edge, *asked, wire, who)
     return Opened(ports, tuple(part.close for part in parts))
+
+
+def _billing(settings: Settings) -> HttpBilling | FileBilling | None:
+    """Where the billing list is; None where no setting says it."""
+    if settings.billing_url and settings.billing_file:
+        raise InvalidError(
+            "of the settings KPAX_BILLING_URL and KPAX_BILLING_FILE at most one is needed",
+            where="application settings",
+        )
+    if settings.billing_url:
+        return HttpBilling(settings.billing_url, token=settings.billing_token)
+    return None if settings.billing_file is None else FileBilling(settings.billing_file)
 
 
 def _one_of(name: str, value: str | None, other: str, other_value: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from spaces.ports import Ports
 from tests.fakes.arm import FakeArm, Script
+from tests.fakes.billing import FakeBilling, a_subscription
 from tests.fakes.blobs import FakeAccounts, FakeBlobs
 from tests.fakes.bus import FakeBus, QueueRules, Received
 from tests.fakes.clock import START, FakeClock, FakeIds
@@ -24,7 +25,10 @@ CLUSTER_VAULTS = {name: f"https://kv-kx-{name}.vault.azure.net/" for name in CLU
 
 
 def fake_ports(**over: Any) -> Ports:
-    """All fakes over one clock; name one (`arm=…`, `clock=…`) to bring your own."""
+    """All fakes over one clock; name one (`arm=…`, `clock=…`) to bring your own.
+
+    `billing` is None unless it is brought: most tests have nobody to ask.
+    """
     clock = over.pop("clock", None) or FakeClock()
     parts: dict[str, Any] = {
         "tables": FakeTables(),
@@ -36,6 +40,7 @@ def fake_ports(**over: Any) -> Ports:
         "keys": FakeKeys(list(CLUSTER_VAULTS.values())),
         "edge": FakeEdge(),
         "ids": FakeIds(),
+        "billing": None,
     }
     unknown = set(over) - set(parts)
     if unknown:
@@ -49,6 +54,7 @@ __all__ = [
     "START",
     "FakeAccounts",
     "FakeArm",
+    "FakeBilling",
     "FakeBlobs",
     "FakeBus",
     "FakeClock",
@@ -62,6 +68,7 @@ __all__ = [
     "QueueRules",
     "Received",
     "Script",
+    "a_subscription",
     "fake_ports",
     "space_app",
 ]

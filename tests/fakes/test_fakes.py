@@ -13,6 +13,7 @@ from tests.builders import a_stack_request
 from tests.fakes import (
     CLUSTER_VAULTS,
     FakeArm,
+    FakeBilling,
     FakeBus,
     FakeClock,
     FakeKeys,
@@ -42,7 +43,7 @@ def a_message(message_id: str = "m-1", **over: object) -> Message:
 
 def test_every_port_has_a_fake_and_any_may_be_brought_along(clock: FakeClock) -> None:
     arm = FakeArm(clock)
-    ports = fake_ports(clock=clock, arm=arm)
+    ports = fake_ports(clock=clock, arm=arm, billing=FakeBilling())
     assert ports.arm is arm
     assert ports.clock is clock
     assert all(getattr(ports, field.name) is not None for field in fields(Ports))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def environment(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[pytest.MonkeyPatch]:
     """The builders' settings as this process's own; nothing stays open."""
-    for name, value in some_environment().items():
+    for name, value in some_environment(KPAX_BILLING_URL="http://127.0.0.1:9").items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
     yield monkeypatch
@@ -169,3 +169,14 @@ def test_importing_the_wiring_imports_no_sdk() -> None:
         check=True,
     )
     assert told.stdout.strip() == "[]"
+
+
+async def test_where_nobody_says_where_billing_is_there_is_nobody_to_ask() -> None:
+    now = opened(some_settings())
+    assert now.ports.billing is None
+    await now.close()
+
+
+def test_a_billing_list_in_two_places_is_refused() -> None:
+    with pytest.raises(InvalidError, match="KPAX_BILLING_FILE"):
+        opened(some_settings(KPAX_BILLING_URL="http://127.0.0.1:9", KPAX_BILLING_FILE="/tmp/b"))  # noqa: S108 - never opened
