@@ -13,7 +13,7 @@ from local.home import PROJECT, Home
 from local.service_bus.admin import Admin
 from local.service_bus.connection import KEY_NAME
 from local.service_bus.namespace import Namespace, read_declared
-from local.service_bus.sas import SharedKey
+from local.service_bus.sas import Keyring, SharedKey
 from local.service_bus.server import Connection, Server
 from local.service_bus.store import MemoryStore, SqliteStore, Store
 from local.serving import run_part
@@ -39,9 +39,10 @@ class Broker:
         store = self._store = _open_store(self._home)
         namespace = Namespace(store, clock=_now_ms, declared=declared)
         key = SharedKey(KEY_NAME, self._home.secret("service_bus_key"))
-        server = self._server = Server(namespace, key, on_failure=_die)
+        keys = Keyring(key, namespace.access_rules)
+        server = self._server = Server(namespace, keys, on_failure=_die)
         await self._listen(lambda: Connection(server), "service_bus")
-        await self._listen(Admin(server, key).protocol, "service_bus_admin")
+        await self._listen(Admin(server).protocol, "service_bus_admin")
         server.touch()  # arms the timer for what was kept
 
     async def _listen(self, protocol: Callable[[], asyncio.Protocol], name: str) -> None:

@@ -1,82 +1,85 @@
-"""Queue descriptions as the Atom entries of the administration protocol, and back.
+"""Queues, topics, subscriptions and rules as the Atom entries of the administration protocol.
 
-What this broker does not do (forwarding, deleting idle queues, partitions, express) is refused by
-name; nothing is accepted and then ignored. Bounds: Service Bus quotas and REST reference.
+Elements stand in the order of the service's own answers, as the recordings in the tests of the
+Python SDK show them.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from local.service_bus.errors import BrokerError, Condition
-from local.service_bus.model import QueueSettings
-from local.service_bus.namespace import ONLY_QUEUES
+from local.service_bus.filters.rule import Rule
+from local.service_bus.filters.wire import write_rule
+from local.service_bus.model import State
+from local.service_bus.settings import MIB, duration, status_of
+from local.service_bus.topics import Subscription, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from xml.etree.ElementTree import Element  # noqa: TC004 — the name only: see `read`
 
     from local.service_bus.core import Queue
+    from local.service_bus.model import AccessRule, QueueSettings
 
 _ATOM = "http://www.w3.org/2005/Atom"
-_SB = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
+SB = "http://schemas.microsoft.com/netservices/2010/10/servicebus/connect"
 _COUNTS = "http://schemas.microsoft.com/netservices/2011/06/servicebus"
-_FOREVER = "P10675199DT2H48M5.4775807S"
-_FOREVER_MS = 10_675_199 * 86_400_000
-_MINUTE_MS, _DAY_MS = 60_000, 86_400_000
-_MIB = 1024 * 1024
-
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._~/-]{0,258}[A-Za-z0-9_])?")
-_DURATION = re.compile(
-    r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?"
-)
-_STATUS = {
-    "Active": (True, True),
-    "Disabled": (False, False),
-    "SendDisabled": (False, True),
-    "ReceiveDisabled": (True, False),
+_INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
+_XML = '<?xml version="1.0" encoding="utf-8"?>'
+_DESCRIPTIONS = {
+    "QueueDescription": "queue",
+    "TopicDescription": "topic",
+    "SubscriptionDescription": "subscription",
+    "RuleDescription": "rule",
 }
 
 
 # --- writing
 
 
-def entry(queue: Queue, counts: dict[str, int]) -> bytes:
-    """One queue with its settings and runtime counts."""
-    return f'<?xml version="1.0" encoding="utf-8"?>{_entry(queue, counts)}'.encode()
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a page of a list begins, how many it may hold, and where the next one begins."""
+
+    path: str
+    here: int
+    top: int
+    following: int | None
 
 
-def feed(
-    queues: Iterable[tuple[Queue, dict[str, int]]],
-    *,
-    here: int = 0,
-    following: int | None = None,
-    top: int = 100,
-) -> bytes:
-    """A page of queues, with where the next one begins; an empty one also means: no such queue."""
-    links = _link("self", here, top)
-    if following is not None:
-        links += _link("next", following, top)
-    entries = "".join(_entry(queue, counts) for queue, counts in queues)
+def entry(shown: Queue | Rule) -> bytes:
+    """One entity with its settings and runtime counts."""
+    return f"{_XML}{_entry(shown)}".encode()
+
+
+def feed(shown: Iterable[Queue | Rule], page: Page | None = None) -> bytes:
+    """A page of entities; an empty one without a page also means: there is no such entity."""
+    links = ""
+    if page is not None:
+        links = _link("self", page.path, page.here, page.top)
+        if page.following is not None:
+            links += _link("next", page.path, page.following, page.top)
+    entries = "".join(map(_entry, shown))
     return (
-        f'<?xml version="1.0" encoding="utf-8"?><feed xmlns="{_ATOM}">'
-        f'<title type="text">Queues</title>{links}{entries}</feed>'
+        f'{_XML}<feed xmlns="{_ATOM}"><title type="text">Entities</title>{links}{entries}</feed>'
     ).encode()
 
 
-def _link(relation: str, skip: int, top: int) -> str:
+def _link(relation: str, path: str, skip: int, top: int) -> str:
     # The client takes the numbers from the address and goes nowhere else.
-    return f'<link rel="{relation}" href="/$Resources/queues?$skip={skip}&amp;$top={top}"/>'
+    return f'<link rel="{relation}" href="{escape(path)}?$skip={skip}&amp;$top={top}"/>'
 
 
 def namespace() -> bytes:
     """The namespace itself."""
     return (
-        f'<?xml version="1.0" encoding="utf-8"?><entry xmlns="{_ATOM}">'
+        f'{_XML}<entry xmlns="{_ATOM}">'
         '<title type="text">kpax-local</title><content type="application/xml">'
-        f'<NamespaceInfo xmlns="{_SB}"><CreatedTime>2026-01-01T00:00:00Z</CreatedTime>'
+        f'<NamespaceInfo xmlns="{SB}"><CreatedTime>2026-01-01T00:00:00Z</CreatedTime>'
         "<MessagingSKU>Standard</MessagingSKU><ModifiedTime>2026-01-01T00:00:00Z</ModifiedTime>"
         "<Name>kpax-local</Name><NamespaceType>Messaging</NamespaceType></NamespaceInfo>"
         "</content></entry>"
@@ -88,122 +91,214 @@ def error(status: int, detail: str) -> bytes:
     return f"<Error><Code>{status}</Code><Detail>{escape(detail)}</Detail></Error>".encode()
 
 
-def _entry(queue: Queue, counts: dict[str, int]) -> str:
-    fields = "".join(
-        f"<{name}>{escape(text)}</{name}>" for name, text in _fields(queue, counts)
-    )
+def _entry(shown: Queue | Rule) -> str:
+    if isinstance(shown, Rule):
+        title, kind = shown.name, "Rule"
+        inner = write_rule(shown.text, _time(shown.text.created_ms))
+    elif isinstance(shown, Topic):
+        title, kind, inner = shown.name, "Topic", _topic(shown)
+    elif isinstance(shown, Subscription):
+        title, kind, inner = shown.own_name, "Subscription", _subscription(shown)
+    else:
+        title, kind, inner = shown.name, "Queue", _queue(shown)
     return (
-        f'<entry xmlns="{_ATOM}"><title type="text">{escape(queue.name)}</title>'
-        f'<content type="application/xml"><QueueDescription xmlns="{_SB}">{fields}'
-        f"{_details(counts)}</QueueDescription></content></entry>"
+        f'<entry xmlns="{_ATOM}"><title type="text">{escape(title)}</title>'
+        f'<content type="application/xml"><{kind}Description xmlns="{SB}"'
+        f' xmlns:i="{_INSTANCE}">{inner}</{kind}Description></content></entry>'
     )
 
 
-def _fields(queue: Queue, counts: dict[str, int]) -> list[tuple[str, str]]:
-    settings = queue.settings
-    total = counts["active"] + counts["scheduled"] + counts["dead_letter"]
-    status = next(
-        s for s, can in _STATUS.items() if can == (settings.can_send, settings.can_receive)
-    )
-    window_ms = settings.duplicate_window_ms
-    return [
-        ("LockDuration", _duration(settings.lock_ms)),
-        ("MaxSizeInMegabytes", str(settings.max_bytes // _MIB)),
-        ("RequiresDuplicateDetection", _bool(bool(window_ms))),
+def _queue(queue: Queue) -> str:
+    settings, found = queue.settings, counts(queue)
+    return _elements(
+        ("LockDuration", duration(settings.lock_ms)),
+        ("MaxSizeInMegabytes", str(settings.max_bytes // MIB)),
+        ("RequiresDuplicateDetection", _bool(settings.duplicate_window_ms)),
         ("RequiresSession", _bool(settings.requires_session)),
-        ("DefaultMessageTimeToLive", _duration(settings.ttl_ms)),
+        ("DefaultMessageTimeToLive", duration(settings.ttl_ms)),
         ("DeadLetteringOnMessageExpiration", _bool(settings.dead_letter_expired)),
-        ("DuplicateDetectionHistoryTimeWindow", _duration(window_ms or 10 * _MINUTE_MS)),
+        ("DuplicateDetectionHistoryTimeWindow", duration(_window(settings))),
         ("MaxDeliveryCount", str(settings.max_delivery_count)),
         ("EnableBatchedOperations", _bool(settings.batched)),
-        ("SizeInBytes", str(queue.bytes)),
-        ("MessageCount", str(total)),
-        ("Status", status),
-        *([("UserMetadata", settings.user_metadata)] if settings.user_metadata else []),
-        ("CreatedAt", _time(settings.created_ms)),
-        ("UpdatedAt", _time(settings.updated_ms)),
-        ("AccessedAt", _time(queue.accessed_ms)),
-        ("AutoDeleteOnIdle", _FOREVER),
-        ("EnablePartitioning", "false"),
+        ("SizeInBytes", str(queue.used_bytes)),
+        ("MessageCount", str(_total(found))),
+        *_access(queue),
+        ("AutoDeleteOnIdle", duration(settings.idle_ms)),
+        ("EnablePartitioning", _bool(settings.partitioned)),
         ("EntityAvailabilityStatus", "Available"),
-        ("EnableExpress", "false"),
+        ("EnableExpress", _bool(settings.express)),
+        ("ForwardTo", settings.forward_to),
+        ("UserMetadata", settings.user_metadata),
+        ("ForwardDeadLetteredMessagesTo", settings.forward_dead_to),
+        ("MaxMessageSizeInKilobytes", "1024"),
+    )
+
+
+def _topic(topic: Topic) -> str:
+    settings = topic.settings
+    return _elements(
+        ("DefaultMessageTimeToLive", duration(settings.ttl_ms)),
+        ("MaxSizeInMegabytes", str(settings.max_bytes // MIB)),
+        ("RequiresDuplicateDetection", _bool(settings.duplicate_window_ms)),
+        ("DuplicateDetectionHistoryTimeWindow", duration(_window(settings))),
+        ("EnableBatchedOperations", _bool(settings.batched)),
+        ("SizeInBytes", str(topic.used_bytes)),
+        ("FilteringMessagesBeforePublishing", "false"),
+        *_access(topic),
+        ("SubscriptionCount", str(len(topic.subscriptions))),
+        ("AutoDeleteOnIdle", duration(settings.idle_ms)),
+        ("EnablePartitioning", _bool(settings.partitioned)),
+        ("EntityAvailabilityStatus", "Available"),
+        ("EnableSubscriptionPartitioning", "false"),
+        ("EnableExpress", _bool(settings.express)),
+        ("UserMetadata", settings.user_metadata),
+        ("MaxMessageSizeInKilobytes", "1024"),
+    )
+
+
+def _subscription(subscription: Subscription) -> str:
+    settings, found = subscription.settings, counts(subscription)
+    return _elements(
+        ("LockDuration", duration(settings.lock_ms)),
+        ("RequiresSession", _bool(settings.requires_session)),
+        ("DefaultMessageTimeToLive", duration(settings.ttl_ms)),
+        ("DeadLetteringOnMessageExpiration", _bool(settings.dead_letter_expired)),
+        (
+            "DeadLetteringOnFilterEvaluationExceptions",
+            _bool(settings.dead_letter_filter_errors),
+        ),
+        ("MessageCount", str(_total(found))),
+        ("MaxDeliveryCount", str(settings.max_delivery_count)),
+        ("EnableBatchedOperations", _bool(settings.batched)),
+        ("Status", "Active" if settings.can_receive else "ReceiveDisabled"),
+        ("ForwardTo", settings.forward_to),
+        *_times(subscription),
+        ("CountDetails", _details(found)),
+        ("ForwardDeadLetteredMessagesTo", settings.forward_dead_to),
+        ("AutoDeleteOnIdle", duration(settings.idle_ms)),
+        ("EntityAvailabilityStatus", "Available"),
+        ("UserMetadata", settings.user_metadata),
+    )
+
+
+_MARKUP = frozenset({"CountDetails", "AuthorizationRules"})
+_LEFT_OUT_WHEN_EMPTY = frozenset({"ForwardTo", "ForwardDeadLetteredMessagesTo", "UserMetadata"})
+
+
+def _elements(*fields: tuple[str, str]) -> str:
+    return "".join(
+        text
+        if name == "CountDetails"
+        else f"<{name}>{text if name in _MARKUP else escape(text)}</{name}>"
+        for name, text in fields
+        if text or name not in _LEFT_OUT_WHEN_EMPTY
+    )
+
+
+def _access(queue: Queue) -> list[tuple[str, str]]:
+    """What queues and topics show between their size and their idle time."""
+    settings = queue.settings
+    return [
+        ("IsAnonymousAccessible", "false"),
+        ("AuthorizationRules", "".join(map(_access_rule, settings.rules))),
+        ("Status", status_of(settings)),
+        *_times(queue),
+        ("SupportOrdering", _bool(settings.ordered)),
+        ("CountDetails", _details(counts(queue))),
     ]
 
 
-def _details(counts: dict[str, int]) -> str:
+def _access_rule(rule: AccessRule) -> str:
+    rights = "".join(f"<AccessRights>{right}</AccessRights>" for right in rule.rights)
+    fields = (
+        ("ClaimType", escape(rule.claim_type)),
+        ("ClaimValue", escape(rule.claim_value)),
+        ("Rights", rights),
+        ("CreatedTime", _time(rule.created_ms)),
+        ("ModifiedTime", _time(rule.modified_ms)),
+        ("KeyName", escape(rule.key_name)),
+        ("PrimaryKey", escape(rule.primary_key)),
+        ("SecondaryKey", escape(rule.secondary_key)),
+    )
+    inner = "".join(f"<{name}>{text}</{name}>" for name, text in fields)
+    return (
+        f'<AuthorizationRule i:type="SharedAccessAuthorizationRule">{inner}</AuthorizationRule>'
+    )
+
+
+def _times(queue: Queue) -> list[tuple[str, str]]:
+    return [
+        ("CreatedAt", _time(queue.settings.created_ms)),
+        ("UpdatedAt", _time(queue.settings.updated_ms)),
+        ("AccessedAt", _time(queue.accessed_ms)),
+    ]
+
+
+def _window(settings: QueueSettings) -> int:
+    return settings.duplicate_window_ms or settings.shown_window_ms
+
+
+def _total(found: dict[str, int]) -> int:
+    return sum(
+        found[name] for name in ("active", "scheduled", "dead_letter", "transfer_dead_letter")
+    )
+
+
+def _details(found: dict[str, int]) -> str:
     parts = (
-        ("ActiveMessageCount", counts["active"]),
-        ("DeadLetterMessageCount", counts["dead_letter"]),
-        ("ScheduledMessageCount", counts["scheduled"]),
+        ("ActiveMessageCount", found["active"]),
+        ("DeadLetterMessageCount", found["dead_letter"]),
+        ("ScheduledMessageCount", found["scheduled"]),
         ("TransferMessageCount", 0),
-        ("TransferDeadLetterMessageCount", 0),
+        ("TransferDeadLetterMessageCount", found["transfer_dead_letter"]),
     )
     inner = "".join(f"<d:{name}>{count}</d:{name}>" for name, count in parts)
     return f'<CountDetails xmlns:d="{_COUNTS}">{inner}</CountDetails>'
 
 
-def _bool(value: bool) -> str:
+def counts(queue: Queue) -> dict[str, int]:
+    """How many messages a queue has, by state; locked and deferred ones are active too."""
+    scheduled = sum(m.state is State.SCHEDULED for m in queue.active.messages.values())
+    return {
+        "active": len(queue.active.messages) - scheduled,
+        "scheduled": scheduled,
+        "dead_letter": len(queue.dead.messages),
+        "transfer_dead_letter": len(queue.transfer_dead.messages),
+        "locked": len(queue.active.locks),
+    }
+
+
+def _bool(value: object) -> str:
     return "true" if value else "false"
 
 
 def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:23] + "Z"
-
-
-def _duration(ms: int | None) -> str:
-    if ms is None:
-        return _FOREVER
-    days, rest = divmod(ms, _DAY_MS)
-    seconds = f"{rest / 1000:.3f}".rstrip("0").rstrip(".")
-    return f"P{days}DT{seconds}S" if days else f"PT{seconds}S"
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 # --- reading
 
 
-def read_settings(
-    name: str, body: bytes, *, old: QueueSettings | None, now: int
-) -> QueueSettings:
-    """The settings that a request asks for; with `old`, as a change of these.
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What a description says, element by element."""
+
+    kind: str
+    element: Element
+    texts: dict[str, str] = field(default_factory=dict)
+    rules: tuple[dict[str, str], ...] = ()  # authorization rules
+
+    def text(self, name: str) -> str:
+        """The text of an element, "" when it is not there."""
+        return self.texts.get(name, "")
+
+
+def read(body: bytes) -> Fields:
+    """The description in a request.
 
     Raises:
-        BrokerError: a name or a setting is not possible, or not offered here.
+        BrokerError: there is none.
     """
-    if not _NAME.fullmatch(name) or "//" in name or "$" in name:
-        raise _bad(f"'{name}' is no name for a queue: letters, digits and . _ ~ / - inside.")
-    asked = _description(body)
-    _refuse_unknown(asked)
-    has_window = _flag(asked, "RequiresDuplicateDetection", default=False)
-    window_ms = _bounded(
-        asked, "DuplicateDetectionHistoryTimeWindow", 10 * _MINUTE_MS, 20_000, 7 * _DAY_MS
-    )
-    can_send, can_receive = _STATUS.get(asked.get("Status") or "Active", (None, None))
-    if can_send is None or can_receive is None:
-        raise _bad(f"The status {asked['Status']!r} is not known.")
-    settings = QueueSettings(
-        name=name if old is None else old.name,
-        lock_ms=_bounded(asked, "LockDuration", _MINUTE_MS, 1, 5 * _MINUTE_MS),
-        max_delivery_count=_number(asked, "MaxDeliveryCount", 10, 1, 2_000),
-        duplicate_window_ms=window_ms if has_window else 0,
-        requires_session=_flag(asked, "RequiresSession", default=False),
-        ttl_ms=_ttl(asked),
-        dead_letter_expired=_flag(asked, "DeadLetteringOnMessageExpiration", default=False),
-        max_bytes=_size(asked) * _MIB,
-        can_send=can_send,
-        can_receive=can_receive,
-        batched=_flag(asked, "EnableBatchedOperations", default=True),
-        user_metadata=asked.get("UserMetadata", ""),
-        created_ms=now if old is None else old.created_ms,
-        updated_ms=now,
-    )
-    if len(settings.user_metadata) > 1_024:
-        raise _bad("UserMetadata is longer than 1024 characters.")
-    if old is not None:
-        _refuse_change(old, settings)
-    return settings
-
-
-def _description(body: bytes) -> dict[str, str]:
     from xml.etree import ElementTree as ET  # noqa: PLC0415 — 1 MiB that a quiet broker never needs
 
     try:
@@ -211,84 +306,27 @@ def _description(body: bytes) -> dict[str, str]:
         root = ET.fromstring(body)  # noqa: S314
     except ET.ParseError as error:
         raise _bad(f"The body is not XML: {error}.") from None
-    found = next(root.iter(f"{{{_SB}}}QueueDescription"), None)
-    if found is None:
-        raise BrokerError(Condition.NOT_IMPLEMENTED, ONLY_QUEUES)
-    fields = {child.tag.rpartition("}")[2]: (child.text or "").strip() for child in found}
-    rules = found.find(f"{{{_SB}}}AuthorizationRules")
-    return fields | {"AuthorizationRules": "" if rules is None or not len(rules) else "some"}
+    for element in root.iter():
+        name = element.tag.removeprefix(f"{{{SB}}}")
+        if name in _DESCRIPTIONS:
+            return _fields(_DESCRIPTIONS[name], element)
+    raise _bad("The body describes no queue, topic, subscription or rule.")
 
 
-_NOT_OFFERED = ("ForwardTo", "ForwardDeadLetteredMessagesTo", "AuthorizationRules")
-_NOT_OFFERED_FLAGS = ("EnablePartitioning", "EnableExpress", "IsAnonymousAccessible")
+def _fields(kind: str, element: Element) -> Fields:
+    texts = {_name(child): (child.text or "").strip() for child in element}
+    rules = element.iterfind(f"{{{SB}}}AuthorizationRules/{{{SB}}}AuthorizationRule")
+    return Fields(kind, element, texts, tuple(map(_read_access_rule, rules)))
 
 
-def _refuse_unknown(asked: dict[str, str]) -> None:
-    wanted = [name for name in _NOT_OFFERED if asked.get(name)]
-    wanted += [name for name in _NOT_OFFERED_FLAGS if _flag(asked, name, default=False)]
-    idle_ms = _milliseconds(asked, "AutoDeleteOnIdle")
-    if idle_ms is not None and idle_ms < _FOREVER_MS:
-        wanted.append("AutoDeleteOnIdle")
-    if asked.get("MaxMessageSizeInKilobytes") not in {None, "", "0", "1024"}:
-        raise _bad("MaxMessageSizeInKilobytes can be 1024 and nothing else.")
-    if wanted:
-        raise BrokerError(Condition.NOT_IMPLEMENTED, f"Not implemented: {', '.join(wanted)}.")
+def _read_access_rule(element: Element) -> dict[str, str]:
+    found = {_name(child): (child.text or "").strip() for child in element}
+    rights = element.iterfind(f"{{{SB}}}Rights/{{{SB}}}AccessRights")
+    return found | {"Rights": " ".join((right.text or "").strip() for right in rights)}
 
 
-def _refuse_change(old: QueueSettings, new: QueueSettings) -> None:
-    if old.requires_session != new.requires_session:
-        raise _bad("RequiresSession cannot be changed after the queue was made.")
-    if bool(old.duplicate_window_ms) != bool(new.duplicate_window_ms):
-        raise _bad("RequiresDuplicateDetection cannot be changed after the queue was made.")
-
-
-def _flag(asked: dict[str, str], name: str, *, default: bool) -> bool:
-    text = asked.get(name, "").lower()
-    if text not in {"", "true", "false"}:
-        raise _bad(f"{name} must be true or false.")
-    return text == "true" if text else default
-
-
-def _number(asked: dict[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = asked.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise _bad(f"{name} must be between {low} and {high}.")
-    return int(text)
-
-
-def _size(asked: dict[str, str]) -> int:
-    size = _number(asked, "MaxSizeInMegabytes", 1_024, 1_024, 81_920)
-    if size % 1_024:
-        raise _bad("MaxSizeInMegabytes must be a multiple of 1024.")
-    return size
-
-
-def _bounded(asked: dict[str, str], name: str, default: int, low: int, high: int) -> int:
-    ms = _milliseconds(asked, name)
-    if ms is None:
-        return default
-    if not low <= ms <= high:
-        raise _bad(f"{name} must be between {_duration(low)} and {_duration(high)}.")
-    return ms
-
-
-def _ttl(asked: dict[str, str]) -> int | None:
-    ms = _milliseconds(asked, "DefaultMessageTimeToLive")
-    if ms is not None and ms < 1_000:
-        raise _bad("DefaultMessageTimeToLive must be at least one second.")
-    return None if ms is None or ms >= _FOREVER_MS else ms
-
-
-def _milliseconds(asked: dict[str, str], name: str) -> int | None:
-    text = asked.get(name)
-    if not text:
-        return None
-    match = _DURATION.fullmatch(text)
-    if match is None or text in {"P", "PT"}:
-        raise _bad(f"{name}: {text!r} is no ISO 8601 duration.")
-    weeks, days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    whole_days = weeks * 7 + days
-    return round(whole_days * _DAY_MS + (hours * 60 + minutes) * _MINUTE_MS + seconds * 1000)
+def _name(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 def _bad(what: str) -> BrokerError:

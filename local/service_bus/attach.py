@@ -21,12 +21,15 @@ from local.service_bus.links import (
     Sending,
 )
 from local.service_bus.management import manage
+from local.service_bus.model import Right
 from local.service_bus.sas import path_of
+from local.service_bus.topics import Subscription, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.service_bus.exchange import Request
+    from local.service_bus.namespace import Entity
     from local.service_bus.session import Session
 
 _SESSION_FILTER = "com.microsoft:session-filter"
@@ -128,20 +131,15 @@ def _link(asked: Attach) -> None:
             Condition.NOT_IMPLEMENTED, "Not implemented: this broker has no transactions."
         )
     namespace = asked.session.server.namespace
-    asked.session.connection.authorize(asked.address)
+    right = Right.LISTEN if asked.is_receiver else Right.SEND
+    asked.session.connection.authorize(asked.address, right)
     entity = namespace.find(asked.address)
     if not asked.is_receiver:
-        if entity.is_dead:
-            raise BrokerError(
-                Condition.NOT_ALLOWED, "Nothing can be sent to a dead-letter queue."
-            )
-        if not entity.queue.settings.can_send:
-            raise BrokerError(Condition.DISABLED, f"{entity.queue.name} takes no messages.")
+        _check_sending(entity)
         link = Sending(asked.session, asked.handle, entity, asked.initial_count)
         _open(asked, link, properties=_BATCH_SIZE)
         return
-    if not entity.queue.settings.can_receive:
-        raise BrokerError(Condition.DISABLED, f"{entity.queue.name} gives no messages.")
+    _check_receiving(entity)
     needs_session = entity.queue.sessions is not None and not entity.is_dead
     if needs_session != (_SESSION_FILTER in asked.filters):
         raise BrokerError(
@@ -154,6 +152,29 @@ def _link(asked: Attach) -> None:
         _attach_session(asked, removes=removes)
     else:
         _open(asked, Receiving(asked.session, asked.handle, entity, removes=removes))
+
+
+def _check_sending(entity: Entity) -> None:
+    if entity.is_dead or isinstance(entity.queue, Subscription):
+        what = "a dead-letter queue" if entity.is_dead else "a subscription"
+        raise BrokerError(Condition.NOT_ALLOWED, f"Nothing can be sent to {what}.")
+    if not entity.queue.settings.can_send:
+        raise BrokerError(Condition.DISABLED, f"{entity.queue.name} takes no messages.")
+
+
+def _check_receiving(entity: Entity) -> None:
+    if isinstance(entity.queue, Topic):
+        raise BrokerError(
+            Condition.NOT_ALLOWED,
+            f"{entity.queue.name} is a topic: receive from a subscription.",
+        )
+    if entity.is_forwarded:
+        raise BrokerError(
+            Condition.NOT_ALLOWED,
+            "Cannot create a message receiver on an entity with auto-forwarding enabled.",
+        )
+    if not entity.queue.settings.can_receive:
+        raise BrokerError(Condition.DISABLED, f"{entity.queue.name} gives no messages.")
 
 
 def _open(
@@ -215,9 +236,13 @@ def _request_link(asked: Attach, address: str) -> None:
 def _responder(asked: Attach, address: str) -> Callable[[Request], bytes]:
     connection, server = asked.session.connection, asked.session.server
     if address == _CBS:
-        return lambda request: cbs.put_token(request, server.key, connection.grants)
+        return lambda request: cbs.put_token(request, server.keys, connection.grants)
     path = asked.address[: -len(_MANAGEMENT)]
     connection.authorize(path)
     server.namespace.find(path)
     # Looked up each time: the queue may be deleted, or made anew, while the link lives.
-    return lambda request: manage(request, server.namespace.find(path))
+    return lambda request: manage(
+        request,
+        server.namespace.find(path),
+        lambda right: connection.authorize(path, right),
+    )

@@ -15,10 +15,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from local.service_bus.errors import BrokerError, Condition
-from local.service_bus.model import Lock, Message, State
+from local.service_bus.model import Lock, Message, Place, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from local.service_bus.core import Queue
     from local.service_bus.model import Consumer
@@ -33,6 +33,8 @@ class Box:
     def __init__(self, queue: Queue, *, is_dead: bool) -> None:
         self._queue = queue
         self._is_dead = is_dead
+        # Where messages go at once, in place of waiting for a receiver: forwarding, a topic's copies.
+        self.outlet: Callable[[Message, bytes], None] | None = None
         self.messages: dict[int, Message] = {}  # by key
         self.locks: dict[bytes, Lock] = {}  # by token
         self._order: list[int] = []  # keys, ascending; gone ones are swept now and then
@@ -40,6 +42,11 @@ class Box:
         self._ends: list[tuple[int, bytes]] = []  # heap of (lock's end, token), same way
         self._expiries: list[tuple[int, int]] = []  # heap of (expiry, key), same way
         self._hungry: OrderedDict[Consumer, None] = OrderedDict()
+
+    def pass_on_to(self, outlet: Callable[[Message, bytes], None] | None) -> None:
+        """From now on messages go there, those that are ready first; None: they wait again."""
+        self.outlet = outlet
+        self.dispatch()
 
     # --- messages come and go
 
@@ -92,6 +99,9 @@ class Box:
 
     def dispatch(self) -> None:
         """Hand ready messages to waiting consumers, in turn."""
+        if self.outlet is not None:
+            self._pass_on(self._ready, self.outlet)
+            return
         waiting = self._hungry
         in_vain = 0
         while self._ready and in_vain < len(waiting):
@@ -109,6 +119,19 @@ class Box:
             waiting.move_to_end(consumer)
             in_vain = 0
             self._give(message, consumer)
+
+    def _pass_on(self, ready: list[int], outlet: Callable[[Message, bytes], None]) -> None:
+        """Let go of all that is ready; whoever has the outlet answers for it from now on."""
+        while (message := self._next(ready)) is not None:
+            raw = self._queue.raw(message)
+            self.take(message)
+            self._queue.journal.delete(message)
+            outlet(message, raw)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a message here."""
+        return bool(self._hungry)
 
     def _next(self, ready: list[int]) -> Message | None:
         """The first message of this heap that can really be had."""
@@ -168,6 +191,7 @@ class Box:
 
     def peek(self, start: int, count: int, session_id: str | None = None) -> list[Message]:
         """Up to `count` messages of any state from this number on; nothing changes."""
+        self._queue.used_ms = self._queue.clock()
         first = bisect_left(self._order, self._queue.key(start))
         found: list[Message] = []
         for position in range(first, len(self._order)):
@@ -289,7 +313,7 @@ class Box:
             self._give_back(message)
             self.dispatch()
             return
-        message.is_dead = True
+        message.place = Place.DEAD
         self.take(message)
         self._queue.journal.save(message)
         self._queue.dead.put(message)

@@ -10,29 +10,33 @@ from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.exchange import Request, answer, text
 
 if TYPE_CHECKING:
-    from local.service_bus.sas import Grant, SharedKey
+    from local.service_bus.sas import Grant, Keyring
 
 
-def put_token(request: Request, key: SharedKey, grants: list[Grant]) -> bytes:
+def put_token(request: Request, keys: Keyring, grants: list[Grant]) -> bytes:
     """Check a token, add what it grants, and answer."""
     now_s = time.time()
     try:
-        grant = _check(request, key, now_s)
+        grant = _check(request, keys, now_s)
     except BrokerError as refusal:
         return _answer(request, refusal.status, refusal.description)
-    grants[:] = [held for held in grants if held.path != grant.path and held.until_s > now_s]
+    grants[:] = [
+        held
+        for held in grants
+        if held.until_s > now_s and (held.path, held.rights) != (grant.path, grant.rights)
+    ]
     grants.append(grant)
     return _answer(request, 202, "Accepted")
 
 
-def _check(request: Request, key: SharedKey, now_s: float) -> Grant:
+def _check(request: Request, keys: Keyring, now_s: float) -> Grant:
     if request.properties.get("operation") != "put-token":
         raise BrokerError(Condition.NOT_IMPLEMENTED, "$cbs knows put-token only.")
     # The SDK calls its signatures "jwt" or "…:sastoken", by transport: the token itself tells.
     token = text(request.body)
     if not isinstance(token, str):
         raise BrokerError(Condition.UNAUTHORIZED, "Unauthorized access: no token was sent.")
-    return key.check(token, now_s)
+    return keys.check(token, now_s)
 
 
 def _answer(request: Request, status: int, description: str) -> bytes:

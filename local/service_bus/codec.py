@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _U16, _U32, _U64 = struct.Struct(">H"), struct.Struct(">I"), struct.Struct(">Q")
 _I8, _I32, _I64 = struct.Struct(">b"), struct.Struct(">i"), struct.Struct(">q")
+_F64 = struct.Struct(">d")
 
 NULL = b"\x40"
 TRUE = b"\x41"
@@ -58,6 +59,11 @@ def int_(value: int) -> bytes:
 def long(value: int) -> bytes:
     """A signed number of 64 bits."""
     return b"\x55" + _I8.pack(value) if -128 <= value < 128 else b"\x81" + _I64.pack(value)
+
+
+def double(value: float) -> bytes:
+    """A floating-point number of 64 bits."""
+    return b"\x82" + _F64.pack(value)
 
 
 def timestamp(ms: int) -> bytes:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from local.service_bus.box import Box
 from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.message import Facts, examine
-from local.service_bus.model import SEQUENCE_BITS, Message, QueueSettings, State
+from local.service_bus.model import (
+    SEQUENCE_BITS,
+    Message,
+    Place,
+    QueueSettings,
+    State,
+    Travel,
+)
 from local.service_bus.sessions import SessionBox
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from local.service_bus.model import Journal
 
 _PURGE_EVERY_MS = 60_000
+SESSION_MISSING = "Session ID is null."
 
 
 class Queue:
@@ -42,11 +50,11 @@ class Queue:
         self.clock = clock
         self.last_sequence = 0
         self.bytes = 0
-        self.accessed_ms = clock()
+        self.accessed_ms = self.used_ms = clock()
         self.sessions = SessionBox(self) if settings.requires_session else None
         self.active: Box = self.sessions or Box(self, is_dead=False)
         self.dead = Box(self, is_dead=True)
-        self.transfer_dead = Box(self, is_dead=True)  # nothing is forwarded: it stays empty
+        self.transfer_dead = Box(self, is_dead=True)  # what could not be forwarded
         self._scheduled: list[tuple[int, int]] = []  # heap of (due, key)
         self._seen: OrderedDict[bytes, tuple[int, int]] = (
             OrderedDict()
@@ -57,6 +65,11 @@ class Queue:
     def name(self) -> str:
         """The queue's name as it was declared."""
         return self.settings.name
+
+    @property
+    def used_bytes(self) -> int:
+        """What counts towards the queue's size."""
+        return self.bytes
 
     def key(self, sequence: int) -> int:
         """The store's key of a sequence number."""
@@ -90,13 +103,56 @@ class Queue:
                 Condition.NOT_ALLOWED,
                 f"Queue {self.name} requires sessions: the session id must be set on every message.",
             )
-        if self.bytes + sum(len(raw) for raw, _ in incoming) > self.settings.max_bytes:
+        if self.used_bytes + sum(len(raw) for raw, _ in incoming) > self.settings.max_bytes:
             raise BrokerError(
                 Condition.FULL,
                 f"Queue {self.name} has reached its maximum size of {self.settings.max_bytes} bytes.",
             )
 
-    def _accept(self, raw: bytes, facts: Facts, now: int, due_ms: int | None) -> int:
+    def take_over(self, raw: bytes, travel: Travel) -> None:
+        """Accept a message that another queue forwards; it lives anew here.
+
+        Raises:
+            BrokerError: the queue cannot take it.
+        """
+        facts = examine(raw)
+        self._admit([(raw, facts)])
+        self._accept(raw, facts, self.clock(), None, travel=travel)
+        self.active.dispatch()
+
+    def bury(
+        self,
+        raw: bytes,
+        reason: str,
+        description: str,
+        *,
+        travel: Travel | None = None,
+        place: Place = Place.DEAD,
+    ) -> None:
+        """A message that is a dead letter from its first moment here."""
+        message = Message(
+            key=self._next_key(),
+            raw=raw,
+            size=len(raw),
+            enqueued_ms=self.clock(),
+            session_id=examine(raw).session_id,
+            place=place,
+            reason=reason,
+            description=description,
+            travel=travel,
+        )
+        self._take_in(message)
+        self.box_of(message).dispatch()
+
+    def _accept(
+        self,
+        raw: bytes,
+        facts: Facts,
+        now: int,
+        due_ms: int | None,
+        *,
+        travel: Travel | None = None,
+    ) -> int:
         if (known := self._duplicate_of(facts, now)) is not None:
             return known
         due = facts.scheduled_ms if due_ms is None else due_ms
@@ -112,6 +168,7 @@ class Queue:
             scheduled_ms=due,
             session_id=facts.session_id,
             state=State.SCHEDULED if due > now else State.ACTIVE,
+            travel=travel,
         )
         self._take_in(message)
         self._remember(facts, now, message.sequence)
@@ -176,6 +233,7 @@ class Queue:
                 ttl_ms=message.ttl_ms,
                 scheduled_ms=message.scheduled_ms,
                 session_id=message.session_id,
+                travel=message.travel,
             )
         )
 
@@ -186,7 +244,17 @@ class Queue:
         self.last_sequence = max(self.last_sequence, message.sequence)
         if message.state is State.SCHEDULED:
             heapq.heappush(self._scheduled, (message.scheduled_ms, message.key))
-        (self.dead if message.is_dead else self.active).put(message)
+        self.box_of(message).put(message)
+
+    def box_of(self, message: Message) -> Box:
+        """The box that a message lies in."""
+        match message.place:
+            case Place.ACTIVE:
+                return self.active
+            case Place.DEAD:
+                return self.dead
+            case Place.TRANSFER_DEAD:
+                return self.transfer_dead
 
     def restore_seen(self, message_id: bytes, expires_ms: int, sequence: int) -> None:
         """A message id counts as a duplicate until then."""
@@ -214,6 +282,32 @@ class Queue:
             self._purge(now)
         self.active.tick(now)
         self.dead.tick(now)
+        if self.transfer_dead.messages:
+            self.transfer_dead.tick(now)
+
+    def is_idle(self, now: int) -> bool:
+        """Whether nobody has used the queue for as long as it may stand unused.
+
+        Waiting receivers, scheduled messages and forwarding are use. Source: "Idleness" in the
+        Service Bus documentation on message expiration.
+        """
+        idle_ms = self.settings.idle_ms
+        if idle_ms is None or self._last_use_ms + idle_ms > now:
+            return False
+        boxes = (self.active, self.dead, self.transfer_dead)
+        is_used = (
+            any(box.is_awaited or box.locks for box in boxes)
+            or bool(self.settings.forward_to)
+            or any(m.state is State.SCHEDULED for m in self.active.messages.values())
+        )
+        if is_used:
+            self.used_ms = now
+        return not is_used
+
+    @property
+    def _last_use_ms(self) -> int:
+        """Looking at messages is use, though no access that the administration shows."""
+        return max(self.used_ms, self.accessed_ms)
 
     def _purge(self, now: int) -> None:
         while self._seen and next(iter(self._seen.values()))[0] <= now:
@@ -225,6 +319,10 @@ class Queue:
     def next_due(self) -> int | None:
         """When `tick` is needed next, None: not before somebody calls."""
         dues = [*self.active.due(), *self.dead.due()]
+        if self.transfer_dead.messages:
+            dues += self.transfer_dead.due()
+        if self.settings.idle_ms is not None:
+            dues.append(self._last_use_ms + self.settings.idle_ms)
         if self._scheduled:
             dues.append(self._scheduled[0][0])
         if self._purge_ms:

@@ -12,7 +12,9 @@ from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.exchange import Request, answer
 from local.service_bus.links import check_size
 from local.service_bus.message import short_text
+from local.service_bus.model import Right
 from local.service_bus.namespace import Entity
+from local.service_bus.topics import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,11 +42,12 @@ type Answer = tuple[int, bytes]
 _EMPTY = codec.map_(())
 
 
-def manage(request: Request, entity: Entity) -> bytes:
-    """Carry out one request and answer it."""
+def manage(request: Request, entity: Entity, authorize: Callable[[Right], None]) -> bytes:
+    """Carry out one request and answer it; `authorize` refuses who has not the right to it."""
     operation = str(request.properties.get("operation", "")).removeprefix(_PREFIX)
     arguments = request.body if isinstance(request.body, dict) else {}
     try:
+        authorize(Right.SEND if operation in _SENDING else Right.LISTEN)
         caller = Caller(entity, request.properties.get(_LINK_NAME))
         status, body = _operation(operation)(caller, arguments)
     except BrokerError as refusal:
@@ -179,6 +182,8 @@ def _peek(caller: Caller, arguments: dict) -> Answer:
 def _schedule(caller: Caller, arguments: dict) -> Answer:
     if caller.entity.is_dead:
         raise BrokerError(Condition.NOT_ALLOWED, "Nothing can be sent to a dead-letter queue.")
+    if isinstance(caller.entity.queue, Subscription):
+        raise BrokerError(Condition.NOT_ALLOWED, "Nothing can be sent to a subscription.")
     raws = [entry["message"] for entry in arguments["messages"]]
     if not all(isinstance(raw, bytes) for raw in raws):
         raise CodecError("a message must be binary")
@@ -229,6 +234,7 @@ def _list_sessions(caller: Caller, arguments: dict) -> Answer:
     return 200, codec.map_(body)
 
 
+_SENDING = frozenset({"schedule-message", "cancel-scheduled-message"})
 _OPERATIONS: dict[str, Callable[[Caller, dict], Answer]] = {
     "renew-lock": _renew_lock,
     "update-disposition": _update_disposition,

@@ -44,6 +44,7 @@ _ENQUEUE_SEQUENCE_KEY = codec.symbol("x-opt-enqueue-sequence-number")
 _ENQUEUED_KEY = codec.symbol("x-opt-enqueued-time")
 _LOCKED_UNTIL_KEY = codec.symbol("x-opt-locked-until")
 _STATE_KEY = codec.symbol("x-opt-message-state")
+_SOURCE_KEY = codec.symbol("x-opt-deadletter-source")
 
 _REASON = "DeadLetterReason"
 _DESCRIPTION = "DeadLetterErrorDescription"
@@ -72,6 +73,8 @@ class Stamps:
     ttl_ms: int | None = None  # what holds: the sender's, or the queue's where that is shorter
     reason: str | None = None
     description: str | None = None
+    origin: int | None = None  # the number it had where it was sent, before it was forwarded
+    source: str | None = None  # whose dead letter it was before it was forwarded
 
     @property
     def is_dead_lettered(self) -> bool:
@@ -201,6 +204,23 @@ def render(raw: bytes, stamps: Stamps) -> bytes:
     )
 
 
+def with_reason(raw: bytes, reason: str | None, description: str | None) -> bytes:
+    """A dead letter's bytes with its reason among the application properties, for its way on."""
+    stamps = Stamps(
+        sequence=0, enqueued_ms=0, delivery_count=0, reason=reason, description=description
+    )
+    if not stamps.is_dead_lettered:
+        return raw
+    own, front, body = _dead_letter_pairs(stamps), [], []
+    for code, start, end in sections(raw):
+        if code == _APPLICATION_PROPERTIES:
+            own = _without(raw, start, {_REASON, _DESCRIPTION}) + own
+        else:
+            part = codec.described(code, raw[start:end])
+            (front if code < _APPLICATION_PROPERTIES else body).append(part)
+    return b"".join((*front, codec.described(_APPLICATION_PROPERTIES, codec.map_(own)), *body))
+
+
 def _owes_reason(stamps: Stamps, written: list[bytes]) -> bool:
     return stamps.is_dead_lettered and not any(
         part[2] == _APPLICATION_PROPERTIES for part in written
@@ -226,7 +246,7 @@ def _stamped(stamps: Stamps) -> list[bytes]:
         _SEQUENCE_KEY,
         sequence,
         _ENQUEUE_SEQUENCE_KEY,
-        sequence,
+        sequence if stamps.origin is None else codec.long(stamps.origin),
         _ENQUEUED_KEY,
         codec.timestamp(stamps.enqueued_ms),
     ]
@@ -234,6 +254,8 @@ def _stamped(stamps: Stamps) -> list[bytes]:
         pairs += [_LOCKED_UNTIL_KEY, codec.timestamp(stamps.locked_until_ms)]
     if stamps.state:
         pairs += [_STATE_KEY, codec.int_(stamps.state)]
+    if stamps.source is not None:
+        pairs += [_SOURCE_KEY, codec.string(stamps.source)]
     return pairs
 
 

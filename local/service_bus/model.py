@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from local.service_bus.message import Stamps, render
@@ -12,14 +12,37 @@ from local.service_bus.message import Stamps, render
 SEQUENCE_BITS = 40
 
 
+class Right(StrEnum):
+    """What a key may do; who may manage may do the others too."""
+
+    LISTEN = "Listen"
+    SEND = "Send"
+    MANAGE = "Manage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRule:
+    """A key of one queue or topic, under its name."""
+
+    key_name: str
+    rights: tuple[str, ...]
+    primary_key: str
+    secondary_key: str
+    claim_type: str = "SharedAccessKey"
+    claim_value: str = "None"
+    created_ms: int = 0
+    modified_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
-    """What a queue was declared with; times in milliseconds, None means no limit."""
+    """What a queue, topic or subscription was declared with; times in ms, None: no limit."""
 
     name: str
     lock_ms: int = 60_000
     max_delivery_count: int = 10
     duplicate_window_ms: int = 0  # 0: no duplicate detection
+    shown_window_ms: int = 600_000  # what was asked for, also where nothing is detected
     requires_session: bool = False
     ttl_ms: int | None = None
     dead_letter_expired: bool = False
@@ -30,6 +53,14 @@ class QueueSettings:
     user_metadata: str = ""
     created_ms: int = 0
     updated_ms: int = 0
+    forward_to: str = ""  # an address; "": nothing is forwarded
+    forward_dead_to: str = ""
+    idle_ms: int | None = None  # unused for so long, it is deleted
+    partitioned: bool = False  # shown; one process has no partitions
+    express: bool = False  # shown; everything is written at once
+    ordered: bool = True  # shown; this broker always keeps the order
+    dead_letter_filter_errors: bool = True  # subscriptions only
+    rules: tuple[AccessRule, ...] = ()
 
 
 class State(IntEnum):
@@ -40,6 +71,23 @@ class State(IntEnum):
     SCHEDULED = 2
 
 
+class Place(IntEnum):
+    """Which of a queue's boxes a message lies in."""
+
+    ACTIVE = 0
+    DEAD = 1
+    TRANSFER_DEAD = 2  # what could not be forwarded
+
+
+@dataclass(frozen=True, slots=True)
+class Travel:
+    """Where a message has been before it came here."""
+
+    origin: int  # its number where it was sent
+    hops: int = 0  # how often it was forwarded
+    source: str | None = None  # whose dead letter it was
+
+
 class Message:
     """One message in the broker's hands; `raw` is None while only the store holds its bytes."""
 
@@ -48,16 +96,17 @@ class Message:
         "description",
         "enqueued_ms",
         "expires_ms",
-        "is_dead",
         "is_stored",
         "key",
         "lock",
+        "place",
         "raw",
         "reason",
         "scheduled_ms",
         "session_id",
         "size",
         "state",
+        "travel",
         "ttl_ms",
     )
 
@@ -73,9 +122,10 @@ class Message:
         session_id: str | None = None,
         state: State = State.ACTIVE,
         delivery_count: int = 0,
-        is_dead: bool = False,
+        place: Place = Place.ACTIVE,
         reason: str | None = None,
         description: str | None = None,
+        travel: Travel | None = None,
     ) -> None:
         self.key = key
         self.raw = raw
@@ -87,11 +137,17 @@ class Message:
         self.session_id = session_id
         self.state = state
         self.delivery_count = delivery_count  # failed deliveries so far
-        self.is_dead = is_dead
+        self.place = place
+        self.travel = travel
         self.reason = reason
         self.description = description
         self.is_stored = False  # the store's own mark: a row of it exists
         self.lock: Lock | None = None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is a dead letter, of whichever kind."""
+        return self.place is not Place.ACTIVE
 
     @property
     def sequence(self) -> int:
@@ -112,6 +168,8 @@ class Message:
                 ttl_ms=self.ttl_ms,
                 reason=self.reason,
                 description=self.description,
+                origin=None if self.travel is None else self.travel.origin,
+                source=None if self.travel is None else self.travel.source,
             ),
         )
 

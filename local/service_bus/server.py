@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.service_bus.core import Queue
+    from local.service_bus.model import Right
     from local.service_bus.namespace import Namespace
-    from local.service_bus.sas import Grant, SharedKey
+    from local.service_bus.sas import Grant, Keyring
 
 log = logging.getLogger("local.service_bus")
 
@@ -36,10 +37,11 @@ class Server:
     """The connections of a namespace, the turn's end, and the one timer."""
 
     def __init__(
-        self, namespace: Namespace, key: SharedKey, *, on_failure: Callable[[Exception], None]
+        self, namespace: Namespace, keys: Keyring, *, on_failure: Callable[[Exception], None]
     ) -> None:
         self.namespace = namespace
-        self.key = key
+        namespace.on_deleted = self._on_deleted
+        self.keys = keys
         self._on_failure = on_failure
         self.connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
@@ -58,8 +60,9 @@ class Server:
 
     def flush(self) -> None:
         """Commit, then write; a commit that fails ends the broker, because memory is ahead of it."""
-        self._is_flushing = False
         try:
+            self.namespace.move()
+            self._is_flushing = False
             self.namespace.store.commit()
         except Exception as error:  # noqa: BLE001 — handed to whoever runs the server
             self._on_failure(error)
@@ -83,6 +86,12 @@ class Server:
         self._timer = None
         self.namespace.tick()
         self.touch()
+
+    def _on_deleted(self, queue: Queue) -> None:
+        gone = BrokerError(
+            Condition.NOT_FOUND, f"The messaging entity '{queue.name}' was deleted."
+        )
+        self.end_links(queue, gone, receiving_only=False)
 
     def end_links(self, queue: Queue, refusal: BrokerError, *, receiving_only: bool) -> None:
         """Detach all clients from a queue that is gone, or gives nothing any more."""
@@ -174,15 +183,17 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def authorize(self, path: str) -> None:
-        """Let through who has a token for this path.
+    def authorize(self, path: str, right: Right | None = None) -> None:
+        """Let through who has a token for this path and this right (None: for anything there).
 
         Raises:
             BrokerError: this connection has none.
         """
         now_s = time.time()
-        if not self.is_trusted and not any(grant.covers(path, now_s) for grant in self.grants):
-            raise BrokerError(Condition.UNAUTHORIZED, f"Unauthorized access to '{path}'.")
+        if self.is_trusted or any(grant.covers(path, now_s, right) for grant in self.grants):
+            return
+        claim = "" if right is None else f" '{right}' claim is required for it."
+        raise BrokerError(Condition.UNAUTHORIZED, f"Unauthorized access to '{path}'.{claim}")
 
     # --- frames
 
@@ -266,7 +277,7 @@ class Connection(asyncio.Protocol):
         is_good = mechanism in _MECHANISMS
         if mechanism == "PLAIN":
             parts = response.split(b"\0") if isinstance(response, bytes) else []
-            is_good = len(parts) == 3 and self.server.key.is_login(
+            is_good = len(parts) == 3 and self.server.keys.is_login(
                 parts[1].decode(errors="replace"), parts[2].decode(errors="replace")
             )
             self.is_trusted = is_good

@@ -15,7 +15,7 @@ from local.service_bus.errors import BrokerError, Condition
 from local.service_bus.model import Consumer, Lock, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from local.service_bus.core import Queue
 
@@ -70,6 +70,11 @@ class SessionBox(Box):
         self._waiting: OrderedDict[Consumer, SessionHolder] = OrderedDict()
         self._held: dict[Consumer, Session] = {}
         self._session_ends: list[tuple[int, str]] = []  # heap
+
+    def pass_on_to(self, outlet: Callable[[Message, bytes], None] | None) -> None:
+        """From now on messages go there, those of all sessions first; None: they wait again."""
+        self._touched.update(self.sessions)
+        super().pass_on_to(outlet)
 
     # --- accepting
 
@@ -199,6 +204,11 @@ class SessionBox(Box):
             self._touched[session.session_id] = session
             self.dispatch()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a session, or holds one."""
+        return bool(self._waiting or self._held)
+
     def leave(self, consumer: Consumer) -> None:
         """The holder is gone: the session is free, what it had is not counted as failed."""
         self._waiting.pop(consumer, None)
@@ -214,6 +224,9 @@ class SessionBox(Box):
         """Hand messages to the holders of their sessions, and free sessions to who waits."""
         while self._touched:
             _, session = self._touched.popitem()
+            if self.outlet is not None:
+                self._pass_on(session.ready, self.outlet)
+                continue
             if session.holder is None:
                 if session.ready:
                     self._free[session.session_id] = session

@@ -25,7 +25,7 @@ import time
 from typing import TYPE_CHECKING
 
 from local.errors import StackError
-from local.service_bus.model import SEQUENCE_BITS, Message, State
+from local.service_bus.model import SEQUENCE_BITS, Message, Place, State, Travel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ create table if not exists message (
     key integer primary key, state integer not null, deliveries integer not null,
     is_dead integer not null, enqueued_ms integer not null, ttl_ms integer,
     scheduled_ms integer not null, session_id text, reason text, description text,
-    size integer not null, raw blob not null
+    size integer not null, raw blob not null, origin integer, hops integer, source text
 );
 create table if not exists seen (
     queue_id integer not null, message_id blob not null, expires_ms integer not null,
@@ -57,7 +57,10 @@ create table if not exists session (
 ) without rowid;
 """
 
-_INSERT = "insert into message values (?,?,?,?,?,?,?,?,?,?,?,?)"
+# What files of earlier versions lack; `is_dead` holds the number of the place.
+_LATER_COLUMNS = ("origin integer", "hops integer", "source text")
+
+_INSERT = "insert into message values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE = (
     "update message set state=?, deliveries=?, is_dead=?, reason=?, description=? where key=?"
 )
@@ -124,6 +127,7 @@ class SqliteStore:
             "pragma journal_mode=wal; pragma wal_autocheckpoint=4000;"
             f"pragma synchronous={synchronous}; pragma cache_size=-4096;" + _SCHEMA
         )
+        self._add_columns()
         self._new: dict[int, Message] = {}
         self._changed: dict[int, Message] = {}
         self._gone: set[int] = set()
@@ -131,6 +135,12 @@ class SqliteStore:
         self._statements: list[tuple[str, tuple]] = []
         self._last: dict[int, int] = {}  # queue id: last sequence number
         self._resident = 0
+
+    def _add_columns(self) -> None:
+        known = {row[1] for row in self._db.execute("pragma table_info(message)")}
+        for column in _LATER_COLUMNS:
+            if column.split()[0] not in known:
+                self._db.execute(f"alter table message add column {column}")
 
     # --- changes
 
@@ -276,7 +286,7 @@ class SqliteStore:
     def _messages(self, queue_id: int) -> Iterator[Message]:
         sql = (
             "select key, state, deliveries, is_dead, enqueued_ms, ttl_ms, scheduled_ms,"
-            " session_id, reason, description, size from message"
+            " session_id, reason, description, size, origin, hops, source from message"
             " where key>=? and key<? order by key"
         )
         bounds = (queue_id << SEQUENCE_BITS, (queue_id + 1) << SEQUENCE_BITS)
@@ -286,7 +296,7 @@ class SqliteStore:
                 raw=None,
                 state=State(row[1]),
                 delivery_count=row[2],
-                is_dead=bool(row[3]),
+                place=Place(row[3]),
                 enqueued_ms=row[4],
                 ttl_ms=row[5],
                 scheduled_ms=row[6],
@@ -294,6 +304,7 @@ class SqliteStore:
                 reason=row[8],
                 description=row[9],
                 size=row[10],
+                travel=None if row[11] is None else Travel(row[11], row[12], row[13]),
             )
             message.is_stored = True
             yield message
@@ -313,11 +324,12 @@ type Store = MemoryStore | SqliteStore
 
 
 def _row(message: Message) -> tuple:
+    travel = message.travel
     return (
         message.key,
         int(message.state),
         message.delivery_count + (message.lock is not None),
-        message.is_dead,
+        int(message.place),
         message.enqueued_ms,
         message.ttl_ms,
         message.scheduled_ms,
@@ -326,6 +338,11 @@ def _row(message: Message) -> tuple:
         message.description,
         message.size,
         message.raw,
+        *(
+            (None, None, None)
+            if travel is None
+            else (travel.origin, travel.hops, travel.source)
+        ),
     )
 
 
@@ -333,7 +350,7 @@ def _changes(message: Message) -> tuple:
     return (
         int(message.state),
         message.delivery_count + (message.lock is not None),
-        message.is_dead,
+        int(message.place),
         message.reason,
         message.description,
         message.key,

@@ -64,6 +64,18 @@ class Links:
         self._links.append(receiver)
         return receiver
 
+    def topic(self, name: str) -> ServiceBusSender:
+        """A sender to a topic."""
+        sender = self._client.get_topic_sender(name)
+        self._links.append(sender)
+        return sender
+
+    def subscription(self, topic: str, name: str, **what: Any) -> ServiceBusReceiver:
+        """A receiver from a subscription."""
+        receiver = self._client.get_subscription_receiver(topic, name, **what)
+        self._links.append(receiver)
+        return receiver
+
     def both(self, name: str) -> tuple[ServiceBusSender, ServiceBusReceiver]:
         """A sender and a receiver."""
         return self.sender(name), self.receiver(name)
@@ -141,10 +153,23 @@ class Broker:
             self.admin_string, transport=PlainHttp(), retry_total=0
         )
 
+    def name(self) -> str:
+        """A name that nothing has yet."""
+        self._made += 1
+        return f"test-{self._made}"
+
+    def topic(self, *subscriptions: str, **settings: Any) -> str:
+        """A new topic with these subscriptions; says its name."""
+        name = self.name()
+        with self.admin() as admin:
+            admin.create_topic(name, **settings)
+            for subscription in subscriptions:
+                admin.create_subscription(name, subscription)
+        return name
+
     def queue(self, **settings: Any) -> str:
         """A new queue; says its name."""
-        self._made += 1
-        name = f"test-{self._made}"
+        name = self.name()
         settings.setdefault("lock_duration", timedelta(seconds=20))
         with self.admin() as admin:
             admin.create_queue(name, **settings)

@@ -136,12 +136,6 @@ def test_the_namespace_has_a_name(admin: ServiceBusAdministrationClient) -> None
         ("odd-size", {"max_size_in_megabytes": 1_500}),
         ("vast", {"max_size_in_megabytes": 90_112}),
         ("large-messages", {"max_message_size_in_kilobytes": 102_400}),
-        ("rules", {"authorization_rules": [RULE]}),
-        ("forwards-dead", {"forward_dead_lettered_messages_to": "billing-events"}),
-        ("express", {"enable_express": True}),
-        ("forwards", {"forward_to": "billing-events"}),
-        ("idle", {"auto_delete_on_idle": timedelta(minutes=10)}),
-        ("parts", {"enable_partitioning": True}),
     ],
 )
 def test_what_cannot_be_is_refused_and_not_made(
@@ -161,20 +155,6 @@ def test_what_is_fixed_at_birth_cannot_be_changed(
     queue.requires_session = True
     with pytest.raises(HttpResponseError, match="RequiresSession"):
         admin.update_queue(queue)
-
-
-def test_topics_are_refused_by_name(admin: ServiceBusAdministrationClient) -> None:
-    for ask in (
-        lambda: admin.create_topic("t"),
-        lambda: list(admin.list_topics()),
-        lambda: admin.create_subscription("t", "s"),
-        lambda: admin.get_subscription("t", "s"),
-        lambda: list(admin.list_subscriptions("t")),
-        lambda: admin.create_rule("t", "s", "r"),
-    ):
-        with pytest.raises(HttpResponseError, match="no topics, subscriptions or rules") as no:
-            ask()
-        assert no.value.status_code == 501
 
 
 def test_a_queue_made_without_wishes_has_the_defaults_of_the_service(

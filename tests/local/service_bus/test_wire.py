@@ -18,7 +18,7 @@ from local.service_bus import codec, frames
 from local.service_bus.admin import Admin
 from local.service_bus.model import QueueSettings
 from local.service_bus.namespace import Namespace
-from local.service_bus.sas import SharedKey
+from local.service_bus.sas import Keyring, SharedKey
 from local.service_bus.server import Connection, Server
 from local.service_bus.store import MemoryStore
 from local.service_bus.web import HttpRequest
@@ -27,7 +27,7 @@ from tests.local.service_bus.rig import Clock, raw
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-KEY = SharedKey("kpax", "secret")
+KEY = Keyring(SharedKey("kpax", "secret"), lambda _path: ())
 NULL = codec.NULL
 
 
@@ -177,11 +177,11 @@ async def test_a_message_in_several_frames_is_one_message() -> None:
     whole = raw("x" * 1_000)
     peer.transfer(whole[:400], more=True)
     peer.transfer(whole[400:700], more=True)
-    assert not peer.server.namespace.queues["q"].active.messages
+    assert not peer.server.namespace.entities["q"].active.messages
     peer.transfer(whole[700:])
     code, fields, _ = peer.answers()[-1]
     assert (code, fields[4].descriptor) == (frames.DISPOSITION, frames.ACCEPTED)
-    [message] = peer.server.namespace.queues["q"].active.messages.values()
+    [message] = peer.server.namespace.entities["q"].active.messages.values()
     assert message.raw == whole
 
 
@@ -381,7 +381,7 @@ async def test_links_to_a_deleted_queue_end_and_take_nothing_more() -> None:
     peer.attach("q", receiver=False, handle=0)
     peer.attach("q", receiver=True, handle=1)
     peer.answers()
-    admin = Admin(peer.server, KEY)
+    admin = Admin(peer.server)
     headers = {"authorization": signature("sb://host/q")}
     answer = admin.respond(HttpRequest("DELETE", "/q", {}, headers, b""))
     assert answer.status == 200
