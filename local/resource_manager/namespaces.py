@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from local.resource_manager.errors import ArmError
 from local.resource_manager.providers import PROVIDERS
 from local.resource_manager.providers.versions import REGIONS, versions_of
 
+if TYPE_CHECKING:
+    from local.resource_manager.store import Store
+
 _OWN = ("resourceGroups", "deployments", "deployments/operations", "deploymentStacks",
         "deploymentStacksWhatIfResults", "tags", "subscriptions")  # fmt: skip
 
 
-def namespaces(scope: str) -> list[dict[str, Any]]:
+UNREGISTERED = "unregistered"
+"""The kind of fact that the store keeps of a namespace that was unregistered."""
+
+
+def unregistered(store: Store) -> frozenset[str]:
+    """The namespaces that were unregistered, in lower case."""
+    return frozenset(store.kept(UNREGISTERED))
+
+
+def refuse_unregistered(store: Store, kind: str) -> None:
+    """Refuse to make a resource of a type whose namespace was unregistered.
+
+    Raises:
+        ArmError: as said.
+    """
+    name = kind.partition("/")[0]
+    if name.lower() in unregistered(store):
+        raise ArmError(
+            "MissingSubscriptionRegistration",
+            f"The subscription is not registered to use namespace '{name}'. See "
+            "https://aka.ms/rps-not-found for how to register subscriptions.",
+            status=409,
+        )
+
+
+def namespaces(scope: str, missing: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
     """All of them; `scope` is the subscription's id, or nothing for the tenant."""
     spaces: dict[str, list[dict[str, Any]]] = {}
     for provider in PROVIDERS.values():
@@ -33,20 +61,20 @@ def namespaces(scope: str) -> list[dict[str, Any]]:
             "id": f"{scope}/providers/{name}",
             "namespace": name,
             "registrationPolicy": "RegistrationRequired",
-            "registrationState": "Registered",
+            "registrationState": "Unregistered" if name.lower() in missing else "Registered",
             "resourceTypes": kinds,
         }
         for name, kinds in sorted(spaces.items())
     ]
 
 
-def namespace(scope: str, name: str) -> dict[str, Any]:
+def namespace(scope: str, name: str, missing: frozenset[str] = frozenset()) -> dict[str, Any]:
     """One of them.
 
     Raises:
         ArmError: there is none of this name.
     """
-    for one in namespaces(scope):
+    for one in namespaces(scope, missing):
         if one["namespace"].lower() == name.lower():
             return one
     raise ArmError(

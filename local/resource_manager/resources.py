@@ -23,6 +23,7 @@ from local.resource_manager.errors import (
     not_found,
 )
 from local.resource_manager.ids import GROUP_TYPE, STACK_TYPE, ResourceId, parse
+from local.resource_manager.namespaces import refuse_unregistered
 from local.resource_manager.providers import NAMESPACES, PROVIDERS
 from local.resource_manager.providers.base import (
     Routing,
@@ -76,6 +77,7 @@ class Resources:
         provider = PROVIDERS.get(target.type.lower())
         if provider is None:
             raise unknown_type(target.type, NAMESPACES)
+        refuse_unregistered(self.cloud.store, target.type)
         check_location(provider, body.get("location"), target)
         check_tags(body.get("tags"))
         provider.check(body, target)

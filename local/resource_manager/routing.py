@@ -6,7 +6,14 @@ import functools
 from typing import TYPE_CHECKING
 
 from local.resource_manager.errors import ArmError
-from local.resource_manager.handlers import deployments, generic, groups, stacks, subscription
+from local.resource_manager.handlers import (
+    deployments,
+    generic,
+    groups,
+    stacks,
+    subscription,
+    tag_names,
+)
 from local.resource_manager.ids import (
     DEPLOYMENT_TYPE,
     GROUP_TYPE,
@@ -53,7 +60,6 @@ _COLLECTIONS: dict[tuple[str, ...], Handler] = {
     ("resources",): generic.everything,
     ("resourcegroups",): groups.many,
     ("locations",): subscription.locations,
-    ("tagnames",): subscription.tag_names,
     ("moveresources",): groups.move,
     ("validatemoveresources",): groups.move,
     ("exporttemplate",): groups.export_template,
@@ -94,6 +100,8 @@ def _find(call: Call) -> Handler:
     found = _COLLECTIONS.get(rest)
     if found is not None:
         return found
+    if rest[0] == "tagnames" and target.group is None:
+        return tag_names.tag_names
     if rest[0] == "providers":
         return (
             generic.by_type

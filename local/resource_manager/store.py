@@ -32,6 +32,9 @@ create index if not exists operations_running on operations (status) where statu
 create table if not exists soft_deleted (
     type text not null, name text not null, body text not null, primary key (type, name)
 ) without rowid;
+create table if not exists kept (
+    kind text not null, name text not null, body text not null, primary key (kind, name)
+) without rowid;
 """
 
 # What files of earlier versions lack.
@@ -226,6 +229,22 @@ class Store:
             "delete from soft_deleted where type = ? and name = ?", (kind.lower(), name.lower())
         )
         return done.rowcount > 0
+
+    def keep(self, kind: str, name: str, body: dict[str, Any]) -> None:
+        """Remember a fact of the subscription that is no resource, by its kind and name."""
+        self._db.execute(
+            "insert or replace into kept values (?, ?, ?)",
+            (kind, name.lower(), json.dumps(body)),
+        )
+
+    def kept(self, kind: str) -> dict[str, dict[str, Any]]:
+        """All facts of a kind, by lower-case name."""
+        rows = self._db.execute("select name, body from kept where kind = ?", (kind,))
+        return {name: json.loads(body) for name, body in rows}
+
+    def drop(self, kind: str, name: str) -> None:
+        """Forget a fact; an unknown one is no error."""
+        self._db.execute("delete from kept where kind = ? and name = ?", (kind, name.lower()))
 
     def _records(self, where: str, *values: str) -> Iterator[Record]:
         rows = self._db.execute(

@@ -39,6 +39,13 @@ async def answer(service: Service, request: web.Request) -> web.StreamResponse:
         "POST", ["microsoft.resources", "calculatetemplatehash"],
     ):  # fmt: skip
         return await _hashed(request)
+    if [one.lower() for one in (first, *rest[:1])] == ["providers", "microsoft.management"]:
+        raise ArmError(
+            "OperationNotSupported",
+            "The local Resource Manager has no management groups: there is one subscription, and "
+            "deployments are made to it and to its resource groups.",
+            status=404,
+        )
     if request.method != "GET":
         raise ArmError(
             "OperationNotSupported",

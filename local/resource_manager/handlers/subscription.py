@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -10,13 +9,17 @@ from aiohttp import web
 from local.resource_manager.answers import json_answer, operation_result, operation_status
 from local.resource_manager.deny import refuse_denied
 from local.resource_manager.errors import ArmError, bad_request, not_found
-from local.resource_manager.ids import GROUP_TYPE, parse
+from local.resource_manager.ids import parse
 from local.resource_manager.listing import page
-from local.resource_manager.namespaces import namespace, namespaces
+from local.resource_manager.namespaces import (
+    UNREGISTERED,
+    namespace,
+    namespaces,
+    unregistered,
+)
 from local.resource_manager.providers.base import normal_location
 from local.resource_manager.providers.vault import VAULT
 from local.resource_manager.providers.versions import REGIONS
-from local.resource_manager.resources import is_listed
 from local.resource_manager.tags import check_tags
 from local.resource_manager.tenant import subscription
 
@@ -40,58 +43,26 @@ async def locations(service: Service, call: Call) -> web.StreamResponse:
 
 
 async def providers(service: Service, call: Call) -> web.StreamResponse:
-    """One or all namespaces with their types; all are registered for good."""
+    """One or all namespaces with their types; all are registered until one is unregistered."""
     _, *named = call.path.rest
-    scope = str(call.path.id)
+    scope, store = str(call.path.id), service.cloud.store
     if not named:
-        return json_answer(page(call, namespaces(scope)))
-    found = namespace(scope, named[0])
+        return json_answer(page(call, namespaces(scope, unregistered(store))))
+    found = namespace(scope, named[0], unregistered(store))
     match call.method, [one.lower() for one in named[1:]]:
-        case ("GET", []) | ("POST", ["register"]):
+        case "GET", []:
             return json_answer(found)
+        case "POST", ["register"]:
+            store.drop(UNREGISTERED, named[0])
+            return json_answer({**found, "registrationState": "Registered"})
         case "GET", ["resourcetypes"]:
             return json_answer({"value": found["resourceTypes"]})
         case "POST", ["unregister"]:
-            raise ArmError(
-                "CannotUnregisterResourceProvider",
-                f"'{found['namespace']}' cannot be unregistered in the local cloud.",
-                status=409,
-            )
+            _refuse_used(service, found["namespace"])
+            store.keep(UNREGISTERED, named[0], {})
+            return json_answer({**found, "registrationState": "Unregistered"})
         case _:
             raise service.method_not_allowed(call)
-
-
-async def tag_names(service: Service, call: Call) -> web.StreamResponse:
-    """The names and values of tags that are in use, with their counts."""
-    if call.method != "GET":
-        raise service.method_not_allowed(call)
-    names: dict[str, Counter[str]] = {}
-    for record in service.cloud.store.all():
-        if is_listed(record) or record.type == GROUP_TYPE.lower():
-            for name, value in (record.body.get("tags") or {}).items():
-                names.setdefault(name, Counter())[str(value)] += 1
-    scope = call.path.id
-
-    def count(number: int) -> dict[str, Any]:
-        return {"type": "Total", "value": number}
-
-    items = [
-        {
-            "id": f"{scope}/tagNames/{name}",
-            "tagName": name,
-            "count": count(values.total()),
-            "values": [
-                {
-                    "id": f"{scope}/tagNames/{name}/tagValues/{value}",
-                    "tagValue": value,
-                    "count": count(number),
-                }
-                for value, number in sorted(values.items())
-            ],
-        }
-        for name, values in sorted(names.items())
-    ]
-    return json_answer(page(call, items))
 
 
 async def tags(service: Service, call: Call) -> web.StreamResponse:
@@ -152,6 +123,22 @@ async def deleted_vaults(service: Service, call: Call) -> web.StreamResponse:
     """All softly deleted vaults."""
     found = service.cloud.store.buried(VAULT).values()
     return json_answer(page(call, [_buried(service, about) for about in found]))
+
+
+def _refuse_used(service: Service, name: str) -> None:
+    start = f"{name.lower()}/"
+    if start == "microsoft.resources/":
+        raise ArmError(
+            "CannotUnregisterResourceProvider",
+            f"The resource namespace '{name}' is needed and cannot be unregistered.",
+            status=409,
+        )
+    if any(one.type.startswith(start) for one in service.cloud.store.all()):
+        raise ArmError(
+            "CannotUnregisterProvider",
+            f"The resource namespace '{name}' has resources and cannot be unregistered.",
+            status=409,
+        )
 
 
 def _buried(service: Service, about: dict[str, Any]) -> dict[str, Any]:

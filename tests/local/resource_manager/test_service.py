@@ -147,7 +147,7 @@ def test_namespaces_tell_their_types_versions_and_places(arm: Arm, client: Any) 
     assert tenants == {one.namespace for one in client.providers.list()}
     assert client.providers.get_at_tenant_scope("Microsoft.Storage").namespace
     with pytest.raises(ResourceExistsError) as kept:
-        client.providers.unregister("Microsoft.Network")
+        client.providers.unregister("Microsoft.Resources")
     assert code(kept) == "CannotUnregisterResourceProvider"
     with pytest.raises(ResourceNotFoundError) as missing:
         client.providers.get("Microsoft.Nonsense")
