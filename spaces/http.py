@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import json
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -22,7 +21,7 @@ import msgspec
 
 from spaces import callers, idempotency
 from spaces.accept import takes_json
-from spaces.errors import DeniedError, FieldError, InvalidError, KpaxError
+from spaces.errors import DeniedError, ErrorKind, FieldError, InvalidError, KpaxError
 from spaces.jsonlimits import decode_strictly
 from spaces.ports import Ports
 from spaces.problems import problem
@@ -34,6 +33,7 @@ log = logging.getLogger("kpax.http")
 PREFIX = "api/v1"
 KEY_HEADER = "x-functions-key"
 MAX_BODY = 64 * 1024
+REQUEST_ID = 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +185,9 @@ def authorize(principal: Principal, action: str, *, public: bool) -> None:
 async def _serve(
     operation: Operation, handler: Handler, req: func.HttpRequest
 ) -> func.HttpResponse:
-    request_id = str(uuid.uuid4())
+    request_id = "unknown"
     try:
+        request_id = ports().ids.token(REQUEST_ID)
         return await _answer(operation, handler, req, request_id)
     except KpaxError as error:
         return problem_response(error, request_id)
@@ -274,7 +275,8 @@ async def _stored_answer(handler: Handler, request: Request) -> idempotency.Stor
     try:
         reply = await handler(request)
     except KpaxError as error:
-        if error.problem_status >= 500:
+        # What passes is no answer to keep: under its key it would be repeated for ever.
+        if error.problem_status >= 500 or error.kind is ErrorKind.THROTTLED:
             raise
         return idempotency.Stored(
             status=error.problem_status,

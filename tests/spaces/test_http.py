@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from spaces import callers, http, idempotency
-from spaces.errors import InvalidError, RefusedError
+from spaces.errors import InvalidError, RefusedError, ThrottledError
 from spaces.http import OPERATIONS, Operation, Reply, Request
 from spaces.jsonlimits import decode_strictly
 from spaces.rate import Bucket
@@ -172,6 +172,15 @@ def test_a_refusal_is_replayed_and_a_crash_is_not() -> None:
     crashed = ask(handler=crash, idempotency_key="k-2")
     assert crashed.status_code == 500
     assert "secret" not in crashed.get_body().decode()
+
+
+def test_what_passes_is_not_kept_as_the_answer_of_its_key() -> None:
+    async def throttled(request: Request) -> Reply:
+        raise ThrottledError("too many requests", retry_after_s=2)
+
+    first = ask(handler=throttled)
+    assert (first.status_code, first.headers["Retry-After"]) == (429, "2")
+    assert ask().status_code == 201
 
 
 def test_a_get_answers_304_to_its_own_etag() -> None:
