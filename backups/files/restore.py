@@ -91,7 +91,7 @@ def _chosen(manifest: Manifest, only: str | None) -> Iterator[Entry]:
     if only is None:
         yield from model.entries_of(manifest)
         return
-    wanted = only.strip("/")
+    wanted = os.fsencode(only).strip(b"/")
     for entry in model.entries_of(manifest):
         if not _is_within(entry.path, wanted):
             continue
@@ -102,8 +102,10 @@ def _chosen(manifest: Manifest, only: str | None) -> Iterator[Entry]:
             yield entry
 
 
-def _is_within(path: str, wanted: str) -> bool:
-    return path == wanted or path.startswith(wanted + "/")
+def _is_within(path: str, wanted: bytes) -> bool:
+    """Compared as bytes: the text of a path depends on all of its names."""
+    name = model.unquoted(path)
+    return name == wanted or name.startswith(wanted + b"/")
 
 
 class _Filler:
