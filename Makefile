@@ -35,6 +35,7 @@ lint: setup ## Check style, format, types, the doors between rooms, generated fi
 	@$(BIN)/pyright
 	@$(BIN)/python -m geo_router.rulebook.compile --check
 	@$(BIN)/python -m scripts.schemas --check
+	@$(BIN)/python -m scripts.lifecycle --check
 	@$(BIN)/python -m local.resource_manager.supported --check
 
 fix: setup ## Repair what ruff can repair

@@ -153,7 +153,7 @@ async def planned(ports: Ports, places: Places, space_name: str, backup_id: str)
     """What a restore would do now. Reads the manifest and looks for its objects; does nothing."""
     loaded = await Registry(ports.tables).find(space_name)
     space = loaded.space
-    may_start(space, OpKind.RESTORE)
+    may_start(space, OpKind.RESTORE, ports.clock.now())
     chosen = await _chosen(ports, space, backup_id)
     engine, store = places.engine(ports), places.store(ports, space)
     manifest = await found(engine, store, BackupId(chosen))

@@ -17,7 +17,7 @@ from spaces.ports import Delete
 from spaces.registry import SPACES, Registry
 from spaces.saga.begin import Cause, begin
 from spaces.saga.outline import OUTLINES
-from spaces.saga.runner import say_again
+from spaces.saga.promises import say_again
 
 if TYPE_CHECKING:
     from spaces.messages import RunRequest

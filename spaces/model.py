@@ -111,7 +111,10 @@ class Running:
     problem slug of what failed; `attempt_s` how long an attempt of this step may be silent.
     `extended` says that the step got its one extension, because nobody looked at its deadline.
     `stop` asks that it ends after the running step and is undone; `stuck` says why it waits for an
-    operator: it keeps the space's slot, so that nothing else is built on what is half done.
+    operator: it keeps the space's slot, so that nothing else is built on what is half done. `turn`
+    counts what operators did to it: a step that is done again is a new one to every old message.
+    `adopting` asks that the step is only looked at, and taken as done where its effect stands.
+    `halted_at` is since when a pause of the space, its cluster or the fleet holds it.
     """
 
     op_id: OpId
@@ -133,6 +136,9 @@ class Running:
     detail: str = ""
     stop: Stop | None = None
     stuck: str | None = None
+    turn: int = 0
+    adopting: bool = False
+    halted_at: datetime | None = None
 
     @property
     def step(self) -> str:
@@ -142,7 +148,12 @@ class Running:
     @property
     def ticket(self) -> str:
         """Names this step in this attempt: a message with another ticket is old."""
-        return f"{self.op_id}:{self.phase}-{self.step}:{self.attempt}"
+        turn = f"{self.turn}." if self.turn else ""
+        return f"{self.op_id}:{self.phase}-{self.step}:{turn}{self.attempt}"
+
+    def awaits(self, ticket: str) -> bool:
+        """True when a message with this ticket is the one that moves it; a stuck one awaits none."""
+        return self.stuck is None and self.ticket == ticket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +226,19 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Setback:
+    """An operation that was needed and failed: `tries` times in a row, for the same `cause`.
+
+    It is not started again before `until` (None: not by itself); another wish is another cause.
+    """
+
+    kind: OpKind
+    cause: str
+    tries: int
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
     """What is left of an erased space: how its data became unreadable, and how that was shown.
 
@@ -255,8 +279,9 @@ class Space:
     """One customer's instance, as its `state` row keeps it.
 
     `desired` is what it is to be (`spaces.desire`: billing's word, or an operator's over it); the
-    planner compares it with `status`. `plan_due` is when the planner must look again although
-    nothing happens: an override ends, a period, a grace or a retention is over. `database` and
+    planner compares it with `status`. `plan_due` is the time in the row of `dues`, when the planner
+    looks again although nothing happens: an override ends, a period, a grace, a retention is over.
+    `held` is the pause of its cluster or the fleet, as far as it was told. `database` and
     `container` name the data in force: a restore changes them by writing the next
     `config_revision`. `op_seq` and `event_seq` count operations and events for ever.
     """
@@ -293,6 +318,7 @@ class Space:
     override: Override | None = None
     quarantined: Mark | None = None
     paused: Mark | None = None
+    held: Mark | None = None
     deletion_lock: Mark | None = None
     plan_due: datetime | None = None
     # The end of its life: cancel sets the first three, delete and erase the others.
@@ -305,8 +331,9 @@ class Space:
     # What its application is told beside names (`configure`), and which secrets are in force.
     app_settings: tuple[tuple[str, str], ...] = ()
     secret_revision: int = 1
-    # The billing sequence whose plan could not be reached: not tried again by itself.
-    resize_failed_at: int | None = None
+    setback: Setback | None = None
+    # Billing's word that the tier answers: an operator's plan stands until billing's next one.
+    sized_for: int | None = None
 
     @property
     def had_data(self) -> bool:
@@ -346,6 +373,7 @@ __all__ = [
     "Phase",
     "Resources",
     "Running",
+    "Setback",
     "Space",
     "SpaceId",
     "Status",

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from spaces import audit
+from spaces import audit, pauses
 from spaces.lifecycle import may_start
-from spaces.model import Facts, OpStatus, Running, Space
+from spaces.model import Facts, OpKind, OpStatus, Running, Space
+from spaces.planner import sequence_of
 from spaces.ports import Write
 from spaces.registry import Change, Event, Registry
 from spaces.saga import watch
+from spaces.saga.changes import op_row, poke_message
 from spaces.saga.decide import at_step
-from spaces.saga.runner import op_row, poke_message, say_again
+from spaces.saga.promises import say_again
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,11 +31,15 @@ def _no_facts() -> Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Why an operation starts: who, and which event or request (source, id) asked for it."""
+    """Why an operation starts or a wish changes: who, which event or request (source, id), and why.
+
+    `change` is written with it (another wish, an override); `rows` stand in the space's partition.
+    """
 
     actor: str
     source: str
     cause_id: str
+    reason: str | None = None
     params: Facts = field(default_factory=_no_facts)
     rows: tuple[Write, ...] = ()
     change: Callable[[Space], Space] | None = None
@@ -42,12 +48,13 @@ class Cause:
 async def begin(ports: Ports, loaded: Loaded, plan: Outline, cause: Cause) -> Running:
     """Start `plan` on a space; answers the operation, which its queue now carries.
 
-    Raises `RefusedError` when the status or a running operation forbids it, `ConflictError` when
-    this cause was applied before, `LostRaceError` when the space changed meanwhile. Repeatable
-    from any line: only the transaction counts, and a watch without work is swept away.
+    Raises `RefusedError` when the status, a running operation or a pause forbids it,
+    `ConflictError` when this cause was applied before, `LostRaceError` when the space changed
+    meanwhile. Repeatable from any line: only the transaction counts, and a watch without work is
+    swept away.
     """
     space, now = loaded.space, ports.clock.now()
-    may_start(space, plan.kind)
+    may_start(space, plan.kind, now)
     op = started(space, plan, cause.params, now)
     registry = Registry(ports.tables)
     await watch.put(
@@ -57,6 +64,8 @@ async def begin(ports: Ports, loaded: Loaded, plan: Outline, cause: Cause) -> Ru
         now=now,
         before_taking_over=lambda: say_again(ports, registry, space),
     )
+    # After the watch: who pauses reads the watches after writing the pause, and one sees the other.
+    await pauses.refuse_paused(ports.tables, space)
     promised = await registry.commit(loaded, starting(space, op, plan, cause), now=now)
     await ports.bus.send(promised)
     return op
@@ -64,6 +73,8 @@ async def begin(ports: Ports, loaded: Loaded, plan: Outline, cause: Cause) -> Ru
 
 def started(space: Space, plan: Outline, params: Facts, now: datetime) -> Running:
     """The operation at its first step. Pure."""
+    if plan.kind is OpKind.RESIZE:
+        params = {**params, "billing_sequence": sequence_of(space)}
     op = Running(
         op_id=space.next_op_id(),
         kind=plan.kind,
@@ -80,6 +91,9 @@ def started(space: Space, plan: Outline, params: Facts, now: datetime) -> Runnin
 def starting(space: Space, op: Running, plan: Outline, cause: Cause) -> Change:
     """The one transaction that starts `op`; its cause's change comes first. Pure."""
     changed = cause.change(space) if cause.change is not None else space
+    if plan.kind is OpKind.PROVISION and space.op_seq > 0:
+        # The names of what was deleted stay taken for a while (a vault's until it is purged).
+        changed = replace(changed, incarnation=changed.incarnation + 1, resources=None)
     occupied = replace(changed, op=op, op_seq=space.op_seq + 1)
     data: Facts = {"operation_id": op.op_id, "kind": op.kind.value}
     return Change(
@@ -88,7 +102,12 @@ def starting(space: Space, op: Running, plan: Outline, cause: Cause) -> Change:
             act="operation.started",
             actor=cause.actor,
             obj=op.op_id,
-            detail={"kind": op.kind.value, "source": cause.source, "cause": cause.cause_id},
+            detail={
+                "kind": op.kind.value,
+                "source": cause.source,
+                "cause": cause.cause_id,
+                **({"reason": cause.reason} if cause.reason else {}),
+            },
         ),
         inbox=(cause.source, cause.cause_id),
         next=poke_message(plan.queue, space, op),

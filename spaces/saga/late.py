@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from spaces.lifecycle import MATRIX
 from spaces.messages import encode
-from spaces.model import OpId, Phase, Running
+from spaces.model import OpId, Phase, Running, Status
 from spaces.ports import Message
 from spaces.saga.decide import at_step, backoff_s
 from spaces.saga.outcomes import Done, Work
@@ -30,6 +30,9 @@ log = logging.getLogger("kpax.saga")
 
 # The pauses between so many looks add up to an hour: longer than any stack is made or deleted.
 MOST_LOOKS = 11
+
+# Where a space stands whose opening was undone: nothing of it may be there any more.
+_UNDONE = frozenset({Status.FAILED, Status.CANCELLED, Status.ERASED})
 
 
 async def take_back(
@@ -72,23 +75,18 @@ async def take_back(
 
 def _undone(plans: Plans, space: Space, poke: Poke) -> tuple[Plan, int] | None:
     """The plan and the number of the message's step, where that step has been undone already."""
-    word = re.fullmatch(r"do-(.+):\d+", poke.ticket.removeprefix(f"{poke.op_id}:"))
+    word = re.fullmatch(r"do-(.+):[\d.]+", poke.ticket.removeprefix(f"{poke.op_id}:"))
     if word is None:
         return None
     for plan in plans.values():
         names = [step.name for step in plan.steps]
-        failure = MATRIX[plan.kind].failure
-        if failure is None or word[1] not in names:
+        if MATRIX[plan.kind].failure is None or word[1] not in names:
             continue
         number = names.index(word[1])
         op = space.op
-        over = op is None and space.status is failure
-        passed = (
-            op is not None
-            and op.op_id == poke.op_id
-            and op.phase is Phase.UNDO
-            and op.at < number
-        )
+        own = op if op is not None and op.op_id == poke.op_id else None
+        over = own is None and not space.had_data and space.status in _UNDONE
+        passed = own is not None and own.phase is Phase.UNDO and own.at < number
         if plan.steps[number].undo is not None and (over or passed):
             return plan, number
     return None

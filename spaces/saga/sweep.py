@@ -1,4 +1,4 @@
-"""Find operations whose message was lost, and say it again under a fresh id.
+"""Find what was lost: messages, starts that died, moments that have come.
 
 A resend needs a fresh id: duplicate detection drops a known one and the space would wait for ever
 (control-plane.md 4.2, variant G). The id carries the time slot, so that two sweepers in one slot
@@ -12,19 +12,21 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from spaces import audit
+from spaces import pauses
 from spaces.errors import KpaxError, LostRaceError
-from spaces.model import OpStatus
-from spaces.registry import NO_MESSAGE, Change, Event, Registry
-from spaces.saga import watch
-from spaces.saga.decide import MOST_TEXT, extended, is_unseen
+from spaces.registry import Change, Registry
+from spaces.saga import dues, halts, watch
+from spaces.saga.changes import entry, parking, poke_message
+from spaces.saga.decide import extended, is_unseen, stuck
 from spaces.saga.outcomes import Failed
-from spaces.saga.runner import op_row, poke_message, say_again, step_row
+from spaces.saga.plan_next import Planned, look_at_due, plan_next
+from spaces.saga.promises import say_again
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from spaces.model import Running, Space
+    from spaces.model import Mark, Running, Space
     from spaces.ports import Message, Ports
     from spaces.registry import Loaded
     from spaces.saga.watch import Watch
@@ -38,32 +40,46 @@ START_GRACE = timedelta(minutes=15)
 async def sweep(ports: Ports, *, grace_s: float) -> int:
     """Resend what is overdue by more than `grace_s` seconds; answers how many operations.
 
-    Reads the watch list and the watched spaces only. Watches whose operation has ended, or never
-    started, are removed after what they promised has been said again. A step past its deadline is
-    called once more under a new ticket, with a little more time; one that does not answer then
-    crashes each time and is given to an operator. One space in trouble does not keep the others:
-    the first error is raised when all have been seen.
+    Reads the watch list, the watched spaces, the pauses and the dues. Of a watched space without an
+    operation the planner is asked before the watch is removed: whoever changed it may have died
+    before asking. A step past its deadline is called once more under a new ticket, with a little
+    more time; one that does not answer then crashes each time and is given to an operator. One
+    space in trouble does not keep the others: the first error is raised when all have been seen.
     """
     resent, troubles = 0, list[KpaxError]()
+    standing = await pauses.in_force(ports.tables)
     for watched in await watch.all_of(ports.tables):
         try:
-            resent += await _see_to(ports, watched, grace_s)
+            resent += await _see_to(ports, watched, standing, grace_s)
         except KpaxError as error:
             log.warning("sweep.failed", extra={"space": watched.space_id, "reason": str(error)})
+            troubles.append(error)
+    for due in await dues.come(ports.tables, ports.clock.now()):
+        try:
+            await look_at_due(ports, due)
+        except KpaxError as error:
+            log.warning("sweep.failed", extra={"space": due.space_id, "reason": str(error)})
             troubles.append(error)
     if troubles:
         raise troubles[0]
     return resent
 
 
-async def _see_to(ports: Ports, watched: Watch, grace_s: float) -> int:
+async def _see_to(
+    ports: Ports, watched: Watch, standing: Mapping[str, Mark], grace_s: float
+) -> int:
     """One watched space; answers 1 when its message was said again."""
     registry = Registry(ports.tables)
     loaded = await registry.load(watched.space_id)
+    if loaded is not None and pauses.over(loaded.space, standing) != loaded.space.held:
+        await halts.tell(ports, loaded, pauses.over(loaded.space, standing))
+        return 0
     now = ports.clock.now()
     op = loaded.space.op if loaded is not None else None
-    if loaded is None or op is None:
+    if loaded is None or op is None or op.stuck is not None:
         await _unwatch(ports, registry, watched, loaded, now)
+    elif op.halted_at is not None:
+        return 0
     elif is_unseen(op, now):
         change = given_up(loaded.space, op, now) if op.extended else None
         await _move_on(ports, registry, loaded, op, change)
@@ -81,10 +97,12 @@ async def _unwatch(
 ) -> None:
     """Remove a watch without work, once what it promised is said, and if nobody took it over."""
     if loaded is not None:
+        await say_again(ports, registry, loaded.space)
+        if await plan_next(ports, watched.space_id) is not Planned.NOTHING:
+            return
         starting = loaded.space.next_op_id() == watched.op_id
         if starting and now < watched.written_at + START_GRACE:
             return
-        await say_again(ports, registry, loaded.space)
     await watch.drop_unchanged(ports.tables, watched)
 
 
@@ -126,36 +144,15 @@ def called_again(space: Space, op: Running, queue: str, now: datetime) -> Change
     following = extended(op, now)
     return Change(
         space=replace(space, op=following),
-        entry=_entry(op, "extended"),
+        entry=entry(op, "extended"),
         next=poke_message(queue, space, following),
     )
 
 
 def given_up(space: Space, op: Running, now: datetime) -> Change:
     """The transaction that gives an operation to an operator, with what was last seen. Pure."""
-    error = (
+    reason = (
         f"step {op.step} is past its deadline and no attempt comes back"
         f" ({op.detail or 'no word from it'}); look at the dead letters of its queue"
-    )[:MOST_TEXT]
-    return Change(
-        space=replace(space, op=None),
-        entry=_entry(op, "needs_operator"),
-        next=NO_MESSAGE,
-        events=(
-            Event(
-                type="space.operation.needs_operator",
-                data={"operation_id": op.op_id, "error": error},
-            ),
-        ),
-        op=op_row(space, op, status=OpStatus.NEEDS_OPERATOR, ended_at=now, error=error),
-        steps=(step_row(op, OpStatus.FAILED, now, Failed(reason=error)),),
     )
-
-
-def _entry(op: Running, what: str) -> audit.Entry:
-    return audit.Entry(
-        act=f"operation.{what}",
-        actor="control-plane",
-        obj=op.op_id,
-        detail={"step": op.step, "attempt": op.attempt, "phase": op.phase.value},
-    )
+    return parking(space, stuck(op, reason), now, Failed(reason=reason))

@@ -97,79 +97,33 @@ async def test_a_step_that_kills_its_process_ends_with_an_operator() -> None:
     await world.settle(hours=3)
     space = await world.space(space_id)
     (op,) = await operations(world, space_id)
-    assert (space.status, space.op) == (Status.REQUESTED, None)
-    assert op.status is OpStatus.NEEDS_OPERATOR
+    assert space.status is Status.REQUESTED
+    assert space.op is not None
+    assert space.op.stuck == op.error
+    assert (op.status, op.ended_at) == (OpStatus.NEEDS_OPERATOR, None)
     assert "start" in str(op.error)
     found = await world.registry.operation(space_id, op.op_id)
     assert found is not None
-    assert [(step.name, step.status.value) for step in found[1]][-1] == ("start", "failed")
-    # five minutes of budget, five of extension, one of waiting after each, the sweeper's turns
-    assert op.ended_at is not None
-    assert op.ended_at - found[1][-1].started_at < timedelta(minutes=15)
-    await assert_nothing_left(world, space_id)
-
-
-async def test_what_an_operator_got_opens_again_beside_nothing_of_its_first_try() -> None:
-    world = World()
-    space_id = await paid(world)
-    poison(world, "arm", "instances")
-    await world.settle(hours=3)
-    assert world.arm.names() == [f"{space_id}-1"]
-    heal(world, "arm")
-    await world.send(
-        a_billing_event(order_id=None, kind="paid", sequence=2, event_id="e-2", plan="premium")
-        .replace("subscription.paid", "subscription.resumed"),
-        message_id="m-2",
-    )  # fmt: skip
-    await world.settle()
-    space = await world.space(space_id)
-    assert (space.status, space.incarnation, space.tier) == (Status.ACTIVE, 2, "premium")
-    assert world.arm.names() == [f"{space_id}-2"]
-    assert space.resources is not None
-    assert space.resources.resource_group.endswith("-2")
-    await assert_nothing_left(world, space_id)
-
-
-async def test_a_second_opening_that_fails_removes_the_first_too() -> None:
-    world = World()
-    space_id = await paid(world)
-    poison(world, "arm", "instances")
-    await world.settle(hours=3)
-    heal(world, "arm")
-    world.arm.scripts[f"{space_id}-2"] = Script(failure=("InvalidTemplate", "no"), delete_s=5)
-    await world.send(
-        a_billing_event(order_id=None, kind="resumed", sequence=2, event_id="e-2"),
-        message_id="m-2",
-    )
-    await world.settle()
-    assert (await world.space(space_id)).status is Status.FAILED
-    assert world.arm.names() == []
+    last = found[1][-1]
+    assert (last.name, last.status) == ("start", OpStatus.NEEDS_OPERATOR)
+    # five minutes of budget, five of extension, half of waiting after each, the sweeper's turns
+    assert last.ended_at is not None
+    assert last.ended_at - last.started_at < timedelta(minutes=14)
     await assert_nothing_left(world, space_id)
 
 
 async def test_an_opening_refused_at_its_first_step_gives_everything_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The law changed: of a first opening the name goes back, of a second its first stack too."""
+    """The law changed between the order and its payment."""
     refused = {"decision": "refused", "cluster": None, "refusal": "law"}
-    for tries in (1, 2):
-        world = World()
-        space_id = await paid(world)
-        if tries == 2:
-            poison(world, "arm", "instances")
-            await world.settle(hours=3)
-            heal(world, "arm")
-            await world.send(
-                a_billing_event(order_id=None, kind="resumed", sequence=2, event_id="e-2"),
-                message_id="m-2",
-            )
-        with monkeypatch.context() as patch:
-            patch.setattr(route.signed, "decide_again", lambda request, now: refused)
-            await world.settle()
-        assert (await world.space(space_id)).status is Status.FAILED
-        assert world.arm.names() == []
-        assert await world.bare.tables.query("hosts") == []
-        await assert_nothing_left(world, space_id)
+    world = World()
+    space_id = await paid(world)
+    monkeypatch.setattr(route.signed, "decide_again", lambda request, now: refused)
+    await world.settle()
+    assert (await world.space(space_id)).status is Status.FAILED
+    assert await world.bare.tables.query("hosts") == []
+    await assert_nothing_left(world, space_id)
 
 
 async def test_a_stack_that_cannot_be_deleted_ends_with_an_operator() -> None:
@@ -181,7 +135,9 @@ async def test_a_stack_that_cannot_be_deleted_ends_with_an_operator() -> None:
     assert op.status is OpStatus.NEEDS_OPERATOR
     assert "InvalidTemplate" in str(op.error)
     assert "deny assignment" in str(op.error)
-    assert (await world.space(space_id)).op is None
+    stuck = (await world.space(space_id)).op
+    assert stuck is not None
+    assert stuck.stuck == op.error
     await assert_nothing_left(world, space_id)
 
 

@@ -11,13 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaces.errors import ErrorKind
-from spaces.model import OpKind, OpStatus, Phase
+from spaces.model import OpKind, OpStatus, Phase, Stop
+from spaces.saga import decide as decide_module
 from spaces.saga.decide import (
     Advance,
+    Again,
     Decision,
     Finish,
+    Park,
     backoff_s,
     decide,
+    extended,
+    is_unseen,
+    last_start,
     look_again,
     outcome_of,
 )
@@ -45,8 +51,11 @@ PLAN = Plan(
 )
 IN_TIME = START + timedelta(seconds=10)
 DEADLINE = a_running().step_deadline_at
-LATE = DEADLINE + timedelta(seconds=30)
+LATE = DEADLINE + timedelta(seconds=20)
 UNSEEN = DEADLINE + timedelta(seconds=90)
+
+
+FAR = a_running(step_deadline_at=START + timedelta(days=365))
 
 
 def after(outcome: Outcome, **over: object) -> Decision:
@@ -92,8 +101,8 @@ def test_the_way_back_ends_failed_with_the_first_reason() -> None:
 
 def test_what_cannot_be_undone_needs_an_operator() -> None:
     decision = after(Failed(reason="stuck"), at=1, phase=Phase.UNDO, error="no")
-    assert isinstance(decision, Finish)
-    assert decision.status is OpStatus.NEEDS_OPERATOR
+    assert isinstance(decision, Park)
+    assert (decision.op.stuck, decision.op.at) == ("no · stuck", 1)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +167,7 @@ def test_two_chains_of_looks_fall_on_the_same_ids(
         now = START + timedelta(seconds=offset + data.draw(st.floats(0, 10)) * delay_s)
         chain: list[int] = []
         while not chain or now < START + timedelta(seconds=offset + 16 * delay_s):
-            look = look_again(now, delay_s)
+            look = look_again(FAR, now, delay_s)
             pause = (look.due_at - now).total_seconds()
             assert 0.79 * delay_s - 0.001 <= pause <= 1.81 * delay_s + 0.001
             chain.append(look.slot)
@@ -187,3 +196,85 @@ def test_a_ticket_names_operation_phase_step_and_attempt() -> None:
         replace(op, phase=Phase.UNDO).ticket,
     }
     assert len(tickets) == 4
+
+
+# --- stops, long attempts, adoption
+
+ASKED = Stop(actor="ops", reason="not wanted", at=START)
+
+
+def test_a_stop_lets_the_running_step_end_and_then_goes_back() -> None:
+    assert isinstance(after(Wait(delay_s=1), at=1, stop=ASKED), Again)
+    decision = after(Done(), at=1, stop=ASKED)
+    assert isinstance(decision, Advance)
+    assert (decision.op.phase, decision.op.step) == (Phase.UNDO, "deploy")
+    assert decision.op.error == "stopped by ops: not wanted"
+
+
+def test_a_stopped_step_is_not_tried_again() -> None:
+    decision = after(Retry(kind=ErrorKind.TRANSIENT, reason="busy"), at=1, stop=ASKED)
+    assert isinstance(decision, Advance)
+    assert (decision.op.phase, decision.op.step) == (Phase.UNDO, "deploy")
+
+
+def test_what_is_stopped_ends_canceled_and_what_fails_ends_failed() -> None:
+    for stop, status in ((ASKED, OpStatus.CANCELED), (None, OpStatus.FAILED)):
+        decision = after(Done(), at=0, phase=Phase.UNDO, error="why", stop=stop)
+        assert isinstance(decision, Finish)
+        assert (decision.status, decision.error) == (status, "why")
+
+
+def test_a_stop_that_comes_during_the_last_step_comes_too_late() -> None:
+    decision = after(Done(), at=2, stop=ASKED)
+    assert isinstance(decision, Finish)
+    assert decision.status is OpStatus.SUCCEEDED
+
+
+def test_a_look_never_comes_long_after_the_deadline() -> None:
+    now = DEADLINE - timedelta(seconds=2)
+    decision = after(Wait(delay_s=600), at=1, now=now)
+    assert isinstance(decision, Again)
+    assert now < decision.due_at <= DEADLINE + timedelta(seconds=1)
+
+
+def test_a_long_attempt_is_not_begun_where_it_could_not_end_in_time() -> None:
+    op = a_running(at=1, attempt_s=480)
+    assert last_start(op) == DEADLINE - timedelta(seconds=480)
+    busy = Retry(kind=ErrorKind.TRANSIENT, reason="busy")
+    decision = after(busy, at=1, attempt_s=480, now=last_start(op) + timedelta(seconds=1))
+    assert isinstance(decision, Advance)
+    assert decision.op.phase is Phase.UNDO
+    decision = after(busy, at=1, attempt_s=480, attempt=9, now=last_start(op))
+    assert isinstance(decision, Advance)
+    assert decision.op.next_poke_at <= last_start(op) + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    "outcome", [Failed(reason="absent"), Retry(kind=ErrorKind.UNKNOWN, reason="absent")]
+)
+def test_what_cannot_be_adopted_waits_for_the_operator_again(outcome: Outcome) -> None:
+    decision = after(outcome, at=1, adopting=True)
+    assert isinstance(decision, Park)
+    assert decision.op.stuck == "step deploy cannot be adopted: absent"
+    assert not decision.op.adopting
+    late = after(Wait(delay_s=1, detail="creating"), at=1, adopting=True, now=LATE)
+    assert isinstance(late, Park)
+
+
+def test_what_is_adopted_goes_on() -> None:
+    decision = after(Done(), at=1, adopting=True)
+    assert isinstance(decision, Advance)
+    assert (decision.op.step, decision.op.adopting) == ("activate", False)
+
+
+def test_a_step_that_nobody_sees_is_with_an_operator_two_minutes_after_its_deadline() -> None:
+    """A sweep each minute: the first after `UNSEEN` extends it, the first after that gives it up."""
+    for attempt_s in (0.0, 480.0):
+        op = a_running(attempt_s=attempt_s)
+        first = op.step_deadline_at + decide_module.UNSEEN + timedelta(seconds=60)
+        assert first - op.step_deadline_at < timedelta(minutes=2)
+        assert is_unseen(op, first)
+        longer = extended(op, first)
+        second = longer.step_deadline_at + decide_module.UNSEEN + timedelta(seconds=60)
+        assert second - longer.step_deadline_at < timedelta(minutes=2)
+        assert is_unseen(longer, second)

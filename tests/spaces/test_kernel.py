@@ -1,4 +1,4 @@
-"""The smaller pieces of the kernel: audit chain, names, lifecycle, clusters, ids."""
+"""The smaller pieces of the kernel: audit chain, names, clusters, ids."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from spaces import audit
 from spaces.clusters import CLUSTERS
-from spaces.errors import InvalidError, RefusedError
-from spaces.lifecycle import MATRIX, may_start
-from spaces.model import OpKind, OpStatus, Status, space_of_op
+from spaces.errors import InvalidError
+from spaces.model import OpStatus, space_of_op
 from spaces.names import check_name
 from spaces.registry import inbox_key
 from spaces.settings import ROOT, read
-from tests.builders import a_running, a_space, some_environment
+from tests.builders import a_space, some_environment
 from tests.fakes import START
 
 
@@ -71,26 +70,6 @@ def test_no_text_outside_the_rule_is_a_name(text: str) -> None:
         assert good
     except InvalidError:
         assert not good
-
-
-@pytest.mark.parametrize("kind", list(OpKind))
-@pytest.mark.parametrize("status", list(Status))
-def test_every_pair_of_status_and_operation_is_allowed_or_refused_with_a_reason(
-    kind: OpKind, status: Status
-) -> None:
-    space = a_space(status=status)
-    if status in MATRIX[kind].start:
-        may_start(space, kind)
-        return
-    with pytest.raises(RefusedError) as refused:
-        may_start(space, kind)
-    assert refused.value.members["current_status"] == status
-
-
-def test_one_operation_at_a_time() -> None:
-    with pytest.raises(RefusedError) as refused:
-        may_start(a_space(op=a_running()), OpKind.BACKUP)
-    assert refused.value.problem_slug == "operation-running"
 
 
 @given(st.text(), st.text())
