@@ -39,7 +39,10 @@ class QueueRules:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Received:
-    """A message in somebody's hands; `delivery_count` is 1 at the first delivery."""
+    """A message in somebody's hands; `delivery_count` is 1 at the first delivery.
+
+    `number` is the broker's sequence number.
+    """
 
     queue: str
     message: Message
@@ -48,6 +51,7 @@ class Received:
     locked_until: datetime | None = None
     reason: str | None = None
     description: str | None = None
+    number: int = 0
 
     @property
     def body(self) -> bytes:
@@ -202,7 +206,9 @@ class FakeBus:
         window = timedelta(seconds=queue.rules.duplicate_window_s)
         queue.seen[message.message_id] = now + window
         self.sent.append(message)
-        item = Received(queue=message.queue, message=message, enqueued_at=now)
+        item = Received(
+            queue=message.queue, message=message, enqueued_at=now, number=len(self.sent)
+        )
         if message.due_at is not None and message.due_at > now:
             queue.scheduled.append(item)
         else:
