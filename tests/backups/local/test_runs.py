@@ -41,7 +41,10 @@ def test_bytes_stored_are_what_the_store_grew_by(tmp_path: Path) -> None:
         assert result.bytes_stored == sum(map(len, store.objects.values())) - before
 
 
-def test_an_unchanged_day_stores_next_to_nothing_in_few_calls(tmp_path: Path) -> None:
+def test_an_unchanged_day_stores_next_to_nothing_in_few_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backups.files.contents._TICK_NS", 0)
     store = FakeStore()
     (tmp_path / "files").mkdir()
     for number in range(2000):
@@ -132,6 +135,19 @@ def test_a_file_whose_time_was_set_back_is_read_again(tmp_path: Path) -> None:
     run(store, tmp_path / "files")
     back(store, tmp_path / "back")
     assert (tmp_path / "back" / "f").read_text() == "after!"
+
+
+def test_a_file_changed_a_moment_before_is_read_again_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two writes within one tick of the file system's clock leave the same times."""
+    monkeypatch.setattr("backups.files.contents._TICK_NS", 10**15)
+    store = FakeStore()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "f").write_text("content")
+    run(store, tmp_path / "files")
+    again = run(store, tmp_path / "files")
+    assert again.bytes_read == len(SETTINGS) + len("content")
 
 
 def test_a_single_path_comes_back_alone(tmp_path: Path) -> None:
