@@ -38,13 +38,14 @@ class Consumer:
     paused: bool = False
     name: str = "a link"
     got: list[Message] = field(default_factory=list)
+    raws: list[bytes] = field(default_factory=list)
     tokens: list[bytes] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     losses: int = 0
 
     def deliver(self, message: Message, raw: bytes) -> None:
-        assert raw
         self.got.append(message)
+        self.raws.append(raw)
         self.tokens.append(message.lock.token if message.lock else b"")
 
     def granted(self, session: Session) -> None:
@@ -55,7 +56,7 @@ class Consumer:
 
     @property
     def bodies(self) -> list[str]:
-        return [body(message) for message in self.got]
+        return [_text(raw) for raw in self.raws]
 
 
 class Rig:
@@ -131,4 +132,8 @@ def raw(
 def body(message: Message) -> str:
     """The text of a message that is in memory."""
     assert message.raw is not None
-    return b"".join(decode_payload(memoryview(message.raw)).data or []).decode()
+    return _text(message.raw)
+
+
+def _text(raw: bytes) -> str:
+    return b"".join(decode_payload(memoryview(raw)).data or []).decode()
