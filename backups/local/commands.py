@@ -65,7 +65,9 @@ def backup(options: Namespace, say: Callable[[str], None]) -> Answer:
     if options.dsn is not None:
         from backups.database.capture import Source  # noqa: PLC0415 — slow to import
 
-        source = Source(dsn=options.dsn, pg_bin=options.pg_bin or "")
+        source = Source(
+            dsn=options.dsn, pg_bin=Path(options.pg_bin) if options.pg_bin else None
+        )
     result = back_up(
         Order(
             store=store_at(options.store),
@@ -98,7 +100,7 @@ def restore(options: Namespace, say: Callable[[str], None]) -> Answer:
             keys=read_key(Path(options.key_file)),
             at=options.at,
             dsn=options.dsn,
-            pg_bin=options.pg_bin or "",
+            pg_bin=Path(options.pg_bin) if options.pg_bin else None,
             jobs=options.jobs,
             files=Path(options.files) if options.files is not None else None,
             settings=Path(options.settings) if options.settings is not None else None,

@@ -40,7 +40,7 @@ class Wish:
     keys: Keys
     at: str = LATEST
     dsn: str | None = None
-    pg_bin: str = ""
+    pg_bin: Path | None = None
     jobs: int = 2
     files: Path | None = None
     settings: Path | None = None
@@ -144,8 +144,7 @@ class _Restore:
         if self._wish.dsn is not None:
             from backups.database import restore as database  # noqa: PLC0415 — slow to import
 
-            if self._wish.table is None:
-                database.require_empty(self._wish.dsn)
+            database.require_empty(self._wish.dsn)
 
     def run(self) -> None:
         """Restore what was asked for."""
@@ -164,6 +163,7 @@ class _Restore:
             dsn,
             part,
             self._reader,
+            key=wish.keys.digest_key,
             pg_bin=wish.pg_bin,
             jobs=wish.jobs,
             only_table=wish.table,

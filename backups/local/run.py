@@ -192,7 +192,7 @@ class _Run:
                 today=self._started_at.date(),
                 key=order.keys.digest_key,
                 deadline=self._is_late,
-                progress=_tables(order.progress),
+                progress=order.progress,
             )
         except database.OutOfTimeError as error:
             part = error.part
@@ -311,18 +311,6 @@ class _Run:
             self._journal.write()
         except Exception as error:  # noqa: BLE001 — the first error is the one to tell
             self._order.progress(f"the journal could not be written: {error}")
-
-
-def _tables(progress: Callable[[str], None]) -> Callable[[str, int, int], None]:
-    """Tell of each tenth of the database."""
-    told = [0]
-
-    def tell(what: str, done: int, total: int) -> None:
-        if total and done * 10 // total > told[0]:
-            told[0] = done * 10 // total
-            progress(f"database: {done >> 20} of {total >> 20} MiB, {what}")
-
-    return tell
 
 
 def _every(count: int, progress: Callable[[str], None]) -> Callable[[int, int], None]:
