@@ -16,6 +16,7 @@ from local.service_bus.namespace import Namespace, read_declared
 from local.service_bus.sas import Keyring, SharedKey
 from local.service_bus.server import Connection, Server
 from local.service_bus.store import MemoryStore, SqliteStore, Store
+from local.service_bus.websocket import Front
 from local.serving import run_part
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Broker:
         key = SharedKey(KEY_NAME, self._home.secret("service_bus_key"))
         keys = Keyring(key, namespace.access_rules)
         server = self._server = Server(namespace, keys, on_failure=_die)
-        await self._listen(lambda: Connection(server), "service_bus")
+        await self._listen(lambda: Front(lambda: Connection(server)), "service_bus")
         await self._listen(Admin(server).protocol, "service_bus_admin")
         server.touch()  # arms the timer for what was kept
 
