@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
 from azure.servicebus.exceptions import ServiceBusError
+from azure.servicebus.management import SqlRuleAction
 
 from local.home import PROJECT
 from tests.local.service_bus.process import Broker
@@ -37,14 +39,15 @@ def mortal(tmp_path: Path) -> Iterator[Broker]:
 class Sender(threading.Thread):
     """Sends one message after the other, and keeps what it was told is accepted."""
 
-    def __init__(self, client: ServiceBusClient) -> None:
+    def __init__(self, client: ServiceBusClient, *, to: str = QUEUE) -> None:
         super().__init__(daemon=True)
         self._client = client
+        self._to = to
         self.accepted: list[str] = []
         self.sent_some = threading.Event()
 
     def run(self) -> None:
-        with self._client.get_queue_sender(QUEUE) as sender:
+        with self._client.get_queue_sender(self._to) as sender:
             for number in range(1_000_000):
                 text = str(number)
                 try:
@@ -110,6 +113,41 @@ def test_no_accepted_message_is_lost_and_no_settled_one_comes_back(mortal: Broke
     numbers = [*receiver.numbers, *left.values()]
     assert len(set(numbers)) == len(numbers)
     assert (new.sequence_number or 0) > max(numbers)
+
+
+def test_each_copy_of_an_accepted_message_is_there_once(mortal: Broker) -> None:
+    with mortal.admin() as admin:
+        admin.create_topic("t")
+        admin.create_queue("end", requires_duplicate_detection=False)
+        admin.create_subscription("t", "plain")
+        admin.create_subscription("t", "through", forward_to="end")
+        admin.create_rule("t", "plain", "r", action=SqlRuleAction("SET seen = 1"))
+        admin.create_queue("first", forward_to="t")
+    sender = Sender(mortal.client(), to="first")
+    sender.start()
+    assert sender.sent_some.wait(20)
+    mortal.kill()
+    sender.join(20)
+    mortal.start()
+    found: dict[str, list[str]] = {}
+    with mortal.client() as client:
+        for name, receiver in {
+            "plain": client.get_subscription_receiver("t", "plain"),
+            "end": client.get_queue_receiver("end"),
+        }.items():
+            found[name] = []
+            with receiver:
+                start = 0
+                while peeked := receiver.peek_messages(500, sequence_number=start):
+                    start = (peeked[-1].sequence_number or 0) + 1
+                    found[name] += map(str, peeked)
+    # The last one may have been committed, and its answer lost with the broker.
+    assert len(found["end"]) - len(sender.accepted) in {0, 1}
+    assert found["end"] == [str(number) for number in range(len(found["end"]))]
+    # Two rules match in the other subscription: one copy of each.
+    assert Counter(found["plain"]) == Counter(found["end"] * 2)
+    items = mortal.get("/_local/queues").decode()
+    assert '"name": "first", "active": 0, "scheduled": 0, "dead_letter": 0' in items
 
 
 def test_dead_letters_schedules_counts_and_ids_survive(mortal: Broker) -> None:
