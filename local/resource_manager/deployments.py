@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ class Ledger:
     """What one deployment touched, in order, and on whose behalf."""
 
     stack: str | None = None
+    correlation: str = field(default_factory=lambda: str(uuid.uuid4()))
+    """What the deployment and those nested in it have in common."""
     made: dict[str, ResourceId] = field(default_factory=dict)
     failed: dict[str, tuple[ResourceId, ArmError]] = field(default_factory=dict)
     allow: Callable[[ResourceId], None] = lambda _: None
@@ -263,6 +266,7 @@ class Deployments:
             "templateHash": template_hash(given["template"]),
             "parameters": shown(template.declared, template.values),
             "timestamp": now(),
+            "correlationId": ledger.correlation,
         }
         if given.get("templateLink") is not None:
             properties["templateLink"] = given["templateLink"]

@@ -138,7 +138,7 @@ class Service:
             end_as_asked(operation)
             refuse_canceled(canceled=is_canceled())  # before it, or this process, began
             place = self.deployments.place(target, inputs["location"], principal)
-            ledger = Ledger(allow=allow, is_canceled=is_canceled)
+            ledger = Ledger(correlation=operation.id, allow=allow, is_canceled=is_canceled)
             await self.deployments.run(target, inputs, place, ledger)
             if inputs.get("mode") == "Complete":
                 await self._complete(place.id, ledger, principal)

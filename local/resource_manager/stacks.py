@@ -192,7 +192,7 @@ class Stacks:
             "deletedResources": [],
             "detachedResources": [],
         }
-        ledger = Ledger(stack=record.key)
+        ledger = Ledger(stack=record.key, correlation=operation.id)
         self._note(record.id, "deploying", facts)
         try:
             end_as_asked(operation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -210,6 +211,8 @@ async def _put(service: Service, call: Call, body: dict[str, Any]) -> web.Stream
         "principal": call.principal,
     }
     operation = service.operations.start("deployment.put", target, inputs, end_as=call.end_as)
+    told = {**record.body, "properties": {**record.properties, "correlationId": operation.id}}
+    record = service.cloud.store.put(replace(record, body=told))
     headers = async_headers(call.request, operation)
     return json_answer(record.shown(), status=201 if found is None else 200, headers=headers)
 

@@ -219,3 +219,17 @@ def test_a_subscription_deployment_keeps_its_place(arm: Arm) -> None:
     with pytest.raises(ResourceExistsError) as moved:
         calls.begin_create_or_update_at_subscription_scope("d", asked("uksouth"))
     assert code(moved) == "InvalidDeploymentLocation"
+
+
+def test_a_deployment_and_what_is_nested_in_it_have_one_correlation_id(arm: Arm) -> None:
+    arm.groups.create_or_update("rg", {"location": "francecentral"})
+    inner = nested("inner", "rg", group_template())
+    del inner["dependsOn"]
+    body = {"properties": {"mode": "Incremental", "template": group_template(inner)}}
+    ids: set[str] = set()
+    for _ in range(2):
+        made = arm.deployments.begin_create_or_update("rg", "outer", body).result()
+        ids.add(made.properties.correlation_id)
+        below = arm.deployments.get("rg", "inner")
+        assert below.properties.correlation_id == made.properties.correlation_id
+    assert len(ids - {None}) == 2
