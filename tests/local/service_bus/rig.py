@@ -56,7 +56,7 @@ class Consumer:
 
     @property
     def bodies(self) -> list[str]:
-        return [_text(raw) for raw in self.raws]
+        return [text_of(raw) for raw in self.raws]
 
 
 class Rig:
@@ -132,8 +132,9 @@ def raw(
 def body(message: Message) -> str:
     """The text of a message that is in memory."""
     assert message.raw is not None
-    return _text(message.raw)
+    return text_of(message.raw)
 
 
-def _text(raw: bytes) -> str:
+def text_of(raw: bytes) -> str:
+    """The text in a message's bytes."""
     return b"".join(decode_payload(memoryview(raw)).data or []).decode()
