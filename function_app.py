@@ -9,12 +9,14 @@ import console.web
 import geo_router.triggers
 import geo_router.web
 import provisioning.triggers
+import provisioning.watching
 from spaces import telemetry
 
 telemetry.set_up_logging_as_asked()
 
 app = func.FunctionApp()
 app.register_functions(provisioning.triggers.blueprint)
+app.register_functions(provisioning.watching.blueprint)
 app.register_functions(backups.triggers.blueprint)
 app.register_functions(geo_router.triggers.blueprint)
 app.register_functions(geo_router.web.blueprint)

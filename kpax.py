@@ -67,8 +67,13 @@ COMMANDS: dict[str, Entry] = {
     ),
     "billing": Entry(
         "provisioning.cli:billing_app",
-        "Send events as the billing system does.",
+        "Send events as the billing system does; compare with its list.",
         "kpax billing send activated --order o-4mz6c2qk7d",
+    ),
+    "alarm": Entry(
+        "provisioning.cli:alarm_app",
+        "See and close what a person must look at.",
+        "kpax alarm list",
     ),
     "space": Entry("console.cli:space_app", "Look at spaces.", "kpax space show acme"),
     "op": Entry(

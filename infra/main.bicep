@@ -18,6 +18,13 @@ param spaceDomain string
 @secure()
 param decisionKey string
 
+@description('Where the billing system lists its subscriptions (docs/contracts/billing-list.json); empty: nowhere.')
+param billingUrl string = ''
+
+@description('The bearer token for that list.')
+@secure()
+param billingToken string = ''
+
 @description('The key that callers of the HTTP interface send.')
 @secure()
 param apiKey string
@@ -159,6 +166,9 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         { name: 'KPAX_BACKUP_ACCOUNTS', value: string(backupAccounts) }
         { name: 'KPAX_BACKUP_SCHEDULE', value: '0 0 2 * * *' }
         { name: 'KPAX_SWEEP_SCHEDULE', value: '0 * * * * *' }
+        { name: 'KPAX_RECONCILE_SCHEDULE', value: '0 17 * * * *' }
+        { name: 'KPAX_BILLING_URL', value: billingUrl }
+        { name: 'KPAX_BILLING_TOKEN', value: billingToken }
         { name: 'KPAX_LOGS', value: 'json' }
       ]
     }

@@ -85,6 +85,7 @@ def app_settings(home: Home) -> dict[str, str]:
         "KPAX_BACKUP_WINDOW_S": "1",
         "KPAX_BACKUP_JITTER_S": "0",
         "KPAX_SWEEP_SCHEDULE": "*/15 * * * * *",
+        "KPAX_RECONCILE_SCHEDULE": "0 17 * * * *",
     }
     return settings | _overrides(home)
 

@@ -114,7 +114,9 @@ async def get(ports: Ports, alarm_id: str) -> Alarm:
 async def raise_now(ports: Ports, finding: Finding) -> None:
     """Raise what needs no second look; one that a person closed stays closed."""
     values = _values(finding, ports.clock.now())
-    with contextlib.suppress(ConflictError):  # met before: an event again, or a process that died
+    with contextlib.suppress(
+        ConflictError
+    ):  # met before: an event again, or a process that died
         await ports.tables.commit(ALARMS, PARTITION, [Insert(finding.alarm_id, values)])
     alarm = await get(ports, finding.alarm_id)
     if alarm.closed_at is None:

@@ -1,16 +1,17 @@
-"""`kpax order` and `kpax billing`: order a space, and speak as the billing system does."""
+"""`kpax order`, `kpax billing`, `kpax alarm`: order, speak as billing does, see what is wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import uuid
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, cast
 from urllib.parse import quote
 
 import typer
 
+from provisioning.speaking import Book, Said, changes_of, event_body, kind_of
 from spaces.cli import Json, emit, failing, say, stop, table
 from spaces.client import Body, Client, connect, endpoint
 from spaces.errors import Exit, InvalidError, KpaxError, RefusedError
@@ -19,8 +20,12 @@ from spaces.names import check_name
 order_app = typer.Typer(no_args_is_help=True, help="Order a space.")
 billing_app = typer.Typer(no_args_is_help=True, help="Send what the billing system would send.")
 
+alarm_app = typer.Typer(no_args_is_help=True, help="What a person must look at.")
+
 Plan = Literal["starter", "standard", "premium"]
 BILLING_QUEUE = "billing-events"
+BOOK = "billing.json"
+ORDERED = ("plan", "country", "customer_ref")
 
 
 @order_app.command("create")
@@ -79,92 +84,133 @@ def send(
     event: Annotated[
         str, typer.Argument(help="activated, or any type as billing.invoice.paid.")
     ],
-    order: Annotated[str, typer.Option(help="The order that the subscription pays.")],
-    sequence: Annotated[int, typer.Option(min=0, help="Rises per subscription.")] = 1,
+    order: Annotated[
+        str | None, typer.Option(help="The order that the subscription pays.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Subscription; from the order.")] = None,
+    sequence: Annotated[
+        int | None, typer.Option(min=0, help="Rises per subscription; the next by default.")
+    ] = None,
     event_id: Annotated[
         str | None, typer.Option(help="Id of the event; new by default.")
     ] = None,
-    subject: Annotated[str | None, typer.Option(help="Subscription; from the order.")] = None,
-    plan: Annotated[
-        Plan | None, typer.Option(help="Plan; that of the order by default.")
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="field=value of the snapshot; may be given often."),
     ] = None,
-    status: Annotated[str | None, typer.Option(help="Billing status; by the type.")] = None,
+    plan: Annotated[Plan | None, typer.Option(help="As --set plan=…")] = None,
+    status: Annotated[str | None, typer.Option(help="As --set status=…")] = None,
+    no_sequence: Annotated[
+        bool, typer.Option("--no-sequence", help="A hint: billing is asked for the state.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Put a billing event on the queue, as the billing system does.
 
-    Example: kpax billing send activated --order o-4mz6c2qk7d
+    Example: kpax billing send cancelled --order o-4mz6c2qk7d --set period_end=2026-12-01
     """
     with failing(as_json=as_json):
-        kind = event if "." in event else f"billing.subscription.{event}"
-        known = connect().get(f"/orders/{quote(order, safe='')}")
+        kind = kind_of(event)
+        given = [*(sets or ()), *([f"plan={plan}"] if plan else [])]
+        changes = changes_of([*given, *([f"status={status}"] if status else [])])
+        if order is None and subject is None:
+            raise InvalidError("whose event is it?", remedy="Give --order or --subject.")
+        if no_sequence and sequence is not None:
+            raise InvalidError("--sequence and --no-sequence exclude each other")
+        known = connect().get(f"/orders/{quote(order, safe='')}") if order is not None else None
+        where = endpoint()
+        book = Book(Path(where.home) / BOOK if where.home else None)
+        whose = subject or f"sub-{order}"
         body = event_body(
-            known,
-            kind,
-            sequence=sequence,
-            event_id=event_id or f"evt-{uuid.uuid4()}",
-            subject=subject or f"sub-{order}",
-            plan=plan,
-            status=status,
+            Said(
+                kind=kind,
+                event_id=event_id or f"evt-{uuid.uuid4()}",
+                subject=whose,
+                order_id=order,
+                sequence=_sequence(book, whose, sequence, no_sequence=no_sequence),
+                base=_base(book.known(whose), known),
+                changes=changes,
+            )
         )
-        connection = endpoint().bus_connection
-        if connection is None:
+        if where.bus_connection is None:
             raise InvalidError(
                 "no Service Bus connection is known",
                 remedy="Set KPAX_BUS_CONNECTION, or run the local stack: kpax up.",
             )
-        asyncio.run(_put_on_queue(connection, body))
+        book.keep(body)
+        asyncio.run(_put_on_queue(where.bus_connection, body))
         sent: Body = {"queue": BILLING_QUEUE, "event": body}
-        emit(sent, as_json=as_json, text=f"Sent {kind} {body['id']} for {order}.")
-        if not as_json:
+        emit(sent, as_json=as_json, text=f"Sent {kind} {body['id']} for {order or whose}.")
+        if not as_json and known is not None:
             say(f"Watch it: kpax space show {known['space_id']}")
 
 
-STATUS_OF = {
-    "suspended": "suspended",
-    "cancelled": "cancelled",
-    "deleted": "deleted",
-    "payment_failed": "past_due",
-    "trial_ending": "trialing",
-}
+def _sequence(book: Book, subject: str, given: int | None, *, no_sequence: bool) -> int | None:
+    if no_sequence:
+        return None
+    return book.next_sequence(subject) if given is None else given
 
 
-def event_body(
-    order: Body,
-    kind: str,
-    *,
-    sequence: int,
-    event_id: str,
-    subject: str,
-    plan: str | None = None,
-    status: str | None = None,
-) -> Body:
-    """A billing event on an order, with the whole state of its subscription."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    return {
-        "specversion": "1.0",
-        "id": event_id,
-        "source": "/billing",
-        "type": kind,
-        "time": now.isoformat().replace("+00:00", "Z"),
-        "subject": subject,
-        "datacontenttype": "application/json",
-        "data": {
-            "sequence": sequence,
-            "order_id": order["order_id"],
-            "snapshot": {
-                "status": status or STATUS_OF.get(kind.rsplit(".", 1)[-1], "active"),
-                "plan": plan or order["plan"],
-                "quantity": 1,
-                "currency": "EUR",
-                "country": order["country"],
-                "period_end": (now + timedelta(days=30)).isoformat().replace("+00:00", "Z"),
-                "grace_days": 14,
-                "legal_hold": False,
-                "customer_ref": order["customer_ref"],
-            },
-        },
-    }
+def _base(listed: Body | None, order: Body | None) -> Body:
+    """The snapshot before the event: as it was said last, else as it was ordered."""
+    if listed is not None:
+        return cast("Body", listed["snapshot"])
+    return {} if order is None else {name: order[name] for name in ORDERED}
+
+
+@billing_app.command("reconcile")
+def reconcile(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what differs; change nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare billing's list with the spaces now, as the hourly timer does.
+
+    Example: kpax billing reconcile --dry-run
+    """
+    with failing(as_json=as_json):
+        body = connect().post("/billing/reconciliations", {"dry_run": dry_run})
+        columns = ("kind", "about", "space_id", "outcome", "detail")
+        rows = [[one[name] for name in columns] for one in _items(body)]
+        whole = "" if body["complete"] else f"\nNot whole: {body['reason']}."
+        head = f"{body['subscriptions']} subscriptions, {body['spaces']} spaces."
+        text = "\n".join([head + whole, *([table(columns, rows)] if rows else [])])
+        emit(body, as_json=as_json, text=text)
+
+
+@alarm_app.command("list")
+def list_alarms(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Closed ones, and those only seen so far, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List what a person must look at.
+
+    Example: kpax alarm list
+    """
+    with failing(as_json=as_json):
+        body = connect().get("/alarms" + ("?all=true" if everything else ""))
+        columns = ("alarm_id", "kind", "about", "space_id", "raised_at", "closed_at", "detail")
+        rows = [[one[name] for name in columns] for one in _items(body)]
+        emit(body, as_json=as_json, text=table(columns, rows) if rows else "No alarms.")
+
+
+@alarm_app.command("close")
+def close_alarm(
+    alarm_id: Annotated[str, typer.Argument()],
+    reason: Annotated[str, typer.Option(help="What was done about it.")],
+    as_json: Json = False,
+) -> None:
+    """Close an alarm that was looked after.
+
+    Example: kpax alarm close a-4mz6c2qk7d3f5h2j --reason "erased by hand, ticket 311"
+    """
+    with failing(as_json=as_json):
+        path = f"/alarms/{quote(alarm_id, safe='')}/close"
+        body = connect().post(path, {"reason": reason})
+        emit(body, as_json=as_json, text=f"Closed {body['alarm_id']}: {body['kind']}.")
 
 
 async def _put_on_queue(connection: str, body: Body) -> None:
@@ -208,3 +254,7 @@ def _decision(client: Client, request: Body) -> str:
 def _text(order: Body) -> str:
     keys = ("order_id", "space_id", "status", "name", "plan", "cluster", "url", "lapses_at")
     return table(("field", "value"), [(key, order.get(key)) for key in keys])
+
+
+def _items(body: Body) -> list[Body]:
+    return cast("list[Body]", body["items"])

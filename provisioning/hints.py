@@ -67,5 +67,10 @@ def listed_as(
         type=kind or "billing.subscription.listed",
         subject=found.subject,
         order_id=found.order_id,
-        state=replace(state, as_of=now),
+        state=replace(state, as_of=now, paid=state.paid and not _is_mere_trial(found, kind)),
     )
+
+
+def _is_mere_trial(found: Subscription, kind: str | None) -> bool:
+    """A trial that is only announced looks like one that began, where billing names no event."""
+    return kind is None and found.snapshot.status == "trialing"
