@@ -12,6 +12,7 @@ from backups.places import Places
 from backups.plans import QUEUE, plans
 from spaces.http import Reply, Request, endpoint
 from spaces.messages import Poke, RunRequest
+from spaces.saga import dead
 from spaces.saga.runner import advance
 from spaces.settings import settings
 from spaces.views import OperationView
@@ -47,6 +48,15 @@ async def on_run(message: func.ServiceBusMessage) -> None:
         message_id=message.message_id or "",
         floor_s=settings().poll_floor_s,
     )
+
+
+@blueprint.function_name("backup_on_dead_run")
+@blueprint.service_bus_queue_trigger(
+    arg_name="message", queue_name=f"{QUEUE}/$DeadLetterQueue", connection="ServiceBus"
+)
+async def on_dead_run(message: func.ServiceBusMessage) -> None:
+    """A poke or a request that nobody could work on: an operator's, or kept with the reason."""
+    await dead.bury(ports(), dead.read(message, QUEUE))
 
 
 @blueprint.function_name("backup_retire_old")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from provisioning import concerns, hints, orders, rejected, subscriptions
+from provisioning import concerns, hints, orders, subscriptions
 from provisioning.apply import Why, apply, check_subscription
 from provisioning.billing import Reason, RejectedError, read
+from spaces import rejected
 from spaces.errors import ErrorKind, KpaxError, ThrottledError
 from spaces.idempotency import digest
 from spaces.ports import Message

@@ -13,6 +13,7 @@ from provisioning.admit import ATTEMPT, FIRST_SEEN, ORIGINAL_ID, Incoming, admit
 from provisioning.plans import PLANS
 from spaces.http import Reply, Request, endpoint
 from spaces.messages import Poke
+from spaces.saga import dead
 from spaces.saga.runner import advance
 from spaces.saga.sweep import sweep
 from spaces.settings import settings
@@ -55,6 +56,26 @@ async def on_step(message: func.ServiceBusMessage) -> None:
         message_id=message.message_id or "",
         floor_s=settings().poll_floor_s,
     )
+
+
+@blueprint.function_name("provisioning_on_dead_step")
+@blueprint.service_bus_queue_trigger(
+    arg_name="message",
+    queue_name="provisioning-steps/$DeadLetterQueue",
+    connection="ServiceBus",
+)
+async def on_dead_step(message: func.ServiceBusMessage) -> None:
+    """A poke that nobody could work on: its operation waits for an operator."""
+    await dead.bury(ports(), dead.read(message, "provisioning-steps"))
+
+
+@blueprint.function_name("provisioning_on_dead_billing_event")
+@blueprint.service_bus_queue_trigger(
+    arg_name="message", queue_name="billing-events/$DeadLetterQueue", connection="ServiceBus"
+)
+async def on_dead_billing_event(message: func.ServiceBusMessage) -> None:
+    """A billing event that nobody could work on: kept as rejected, with the queue's reason."""
+    await dead.bury(ports(), dead.read(message, "billing-events"))
 
 
 @blueprint.function_name("provisioning_sweep")

@@ -150,6 +150,10 @@ class FakeBus:
         item.reason, item.description = reason, description
         self._queue(item.queue).dead.append(item)
 
+    def dead(self, queue: str) -> list[Received]:
+        """The dead letters of a queue themselves: whoever has dealt with one takes it out."""
+        return self._queue(queue).dead
+
     def lose(self, queue: str) -> Received:
         """Let the next message vanish after it was accepted: a fault no broker should have."""
         here = self._queue(queue)

@@ -20,6 +20,7 @@ from spaces import names
 from spaces.messages import Poke
 from spaces.ports import Message, Ports, StackState
 from spaces.registry import Registry
+from spaces.saga import dead
 from spaces.saga.runner import advance
 from spaces.saga.sweep import sweep
 from tests.builders import some_settings
@@ -148,7 +149,8 @@ class World:
         while True:
             self._react()
             try:
-                if not await self.bus.pump(handlers, most=400):
+                moved = await self.bus.pump(handlers, most=400)
+                if not moved + await self._bury():
                     return
             except Stopped:
                 self.clock.advance(31)  # the queue's lock of the dead process runs out
@@ -178,6 +180,26 @@ class World:
             await sweep(self.ports, grace_s=GRACE_S)
         except Stopped:
             return
+
+    async def _bury(self) -> int:
+        """Hand the dead letters to their function, as the host would; answers how many."""
+        buried = 0
+        for queue in ("billing-events", "provisioning-steps"):
+            while letters := self.bus.dead(queue):
+                await dead.bury(
+                    self.ports,
+                    dead.Dead(
+                        queue=queue,
+                        body=letters[0].body,
+                        message_id=letters[0].message.message_id,
+                        sequence_number=self.bus.sent.index(letters[0].message),
+                        reason=letters[0].reason or "",
+                        description=letters[0].description or "",
+                    ),
+                )
+                letters.pop(0)
+                buried += 1
+        return buried
 
     async def _on_billing(self, item: Received) -> None:
         first_seen = item.message.properties.get(FIRST_SEEN)

@@ -28,8 +28,9 @@ async def keep(
     reason: str,
     detail: str,
     body: bytes,
+    is_dead: bool = False,
 ) -> None:
-    """Keep one rejected message; repeatable."""
+    """Keep one rejected message; repeatable. Dead letters are numbered beside the living."""
     values: dict[str, Scalar] = {
         "reason": reason,
         "detail": detail[:1_000],
@@ -38,7 +39,8 @@ async def keep(
     }
     if message_id is not None:
         values["message_id"] = message_id[:1_000]
+    key = f"{sequence_number:020}{'-dead' if is_dead else ''}"
     try:
-        await ports.tables.commit(REJECTED, queue, [Insert(f"{sequence_number:020}", values)])
+        await ports.tables.commit(REJECTED, queue, [Insert(key, values)])
     except ConflictError:
         return
