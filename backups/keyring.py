@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from backups.engine import Store
     from spaces.ports import Keys
 
-KEY_NAME = "k/0001"
+KEYS = "k/"
+KEY_NAME = f"{KEYS}0001"
 
 
 class _Wrapped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

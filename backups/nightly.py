@@ -10,9 +10,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from backups import catalogue, dispatch, run
-from spaces.configuration import admin_server
+from spaces import power
+from spaces.configuration import admin_server, space_blobs
 from spaces.errors import ConflictError, KpaxError, LostRaceError, RefusedError
-from spaces.model import OpKind
+from spaces.model import OpKind, Status
 from spaces.ports import Delete
 from spaces.registry import SPACES, Registry
 from spaces.saga.begin import Cause, begin
@@ -49,6 +50,10 @@ async def send_due(ports: Ports, settings: Settings) -> int:
     )
     if due:
         await ports.bus.send([dispatch.message(each) for each in due])
+    for space in found:
+        # A suspended one is put to rest by its own backup; nobody else comes to a cancelled one.
+        if space.status is Status.CANCELLED:
+            await _reassert(ports, space)
     log.info("backups.dispatched", extra={"due": len(due), "spaces": len(found)})
     return len(due)
 
@@ -94,6 +99,14 @@ async def retire_old(ports: Ports, settings: Settings) -> int:
     return removed
 
 
+async def _reassert(ports: Ports, space: Space) -> None:
+    try:
+        if await power.reassert(ports, space):
+            log.warning("space.stopped_again", extra={"space": space.space_id})
+    except KpaxError as error:
+        log.warning("space.not_stopped", extra={"space": space.space_id, "reason": str(error)})
+
+
 async def _begin(ports: Ports, plan: Outline, loaded: Loaded, request: RunRequest) -> None:
     backup_id = run.new_backup_id(loaded.space, ports.clock.now())
     cause = Cause(
@@ -134,11 +147,7 @@ async def _retire(ports: Ports, settings: Settings, row: Stored) -> int:
             return 0
         server = await admin_server(ports, settings, space)
         await ports.databases.drop_database(server, kept.database)
-        blobs = await ports.accounts.of_space(
-            space.resources.resource_group,
-            space.resources.storage_account,
-            space.resources.blob_endpoint,
-        )
+        blobs = await space_blobs(ports, space)
         await blobs.delete_container(kept.container)
     await ports.tables.commit(SPACES, row.partition, [Delete(row.key)])
     log.info("kept.removed", extra={"space": row.partition, "op": kept.operation_id})

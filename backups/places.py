@@ -9,7 +9,7 @@ from backups.bundle import BundleEngine
 from backups.dumps import PostgresData
 from backups.engine import Base, Files, Store
 from spaces import names
-from spaces.configuration import admin_server, application_settings
+from spaces.configuration import admin_server, application_settings, space_blobs
 
 if TYPE_CHECKING:
     from backups.engine import Data, Engine
@@ -47,13 +47,7 @@ class Places:
 
     async def files(self, ports: Ports, space: Space, container: str) -> Files:
         """A container of the space's account."""
-        resources = space.resources
-        if resources is None:
-            raise ValueError(f"space {space.space_id} has no resources yet")
-        blobs = await ports.accounts.of_space(
-            resources.resource_group, resources.storage_account, resources.blob_endpoint
-        )
-        return Files(blobs=blobs, container=container)
+        return Files(blobs=await space_blobs(ports, space), container=container)
 
     async def told(self, ports: Ports, space: Space) -> dict[str, object]:
         """What the space's application is told, without what opens doors."""

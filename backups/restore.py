@@ -16,19 +16,12 @@ from typing import TYPE_CHECKING, cast
 from backups import catalogue, run
 from backups.manifest import manifest_name
 from backups.sealing import damaged
-from spaces import names
-from spaces.configuration import (
-    APP_ROLE,
-    admin_password,
-    admin_server,
-    application_settings,
-    stack_request,
-)
-from spaces.errors import ConflictError, ErrorKind, NotFoundError, UnreachableError
+from spaces import configuration, names, stack
+from spaces.configuration import APP_ROLE, admin_server
+from spaces.errors import NotFoundError, UnreachableError
 from spaces.model import BackupId, Status
-from spaces.ports import StackState
 from spaces.registry import Event
-from spaces.saga.outcomes import Done, Failed, Outcome, Retry, Wait
+from spaces.saga.outcomes import Done, Failed, Outcome, Wait
 
 if TYPE_CHECKING:
     from backups.engine import Engine, Store
@@ -134,7 +127,7 @@ class Restore:
             if missing:
                 return Wait(delay_s=0, detail=missing)
         server = await admin_server(ports, self._places.settings, space)
-        sessions = await self._places.data.sessions(server, APP_ROLE)
+        sessions = await self._places.data.sessions(server, names.login_role(space))
         if sessions.get(work.fact("old_database")):
             return Wait(delay_s=0, detail="a machine still works on the old database")
         kept = catalogue.Kept(
@@ -151,43 +144,16 @@ class Restore:
         )
 
     async def _tell(self, ports: Ports, space: Space) -> None:
-        """Make `space`'s settings the current version of the secret; nothing when they are."""
-        if space.resources is None:
-            raise ValueError(f"space {space.space_id} has no resources")
-        vault = space.resources.vault_uri
-        text = await application_settings(ports, self._places.settings, space)
-        if await ports.secrets.get(vault, names.SETTINGS_SECRET) != text:
-            await ports.secrets.put_version(vault, names.SETTINGS_SECRET, text)
+        await configuration.tell(ports, self._places.settings, space)
 
     async def _deployed(self, ports: Ports, work: Work, space: Space) -> Outcome:
-        """Look whether the stack stands as `space` says; PUT it where it does not. Never waits."""
-        stack = await ports.arm.get_stack(names.stack(space))
-        told = stack.parameters.get("configRevision")
-        is_ours = str(told) == str(space.config_revision)
-        match stack.state:
-            case StackState.ABSENT:
-                return Failed(reason=f"the deployment stack {stack.name} is gone")
-            case StackState.RUNNING:
-                return Wait(delay_s=stack.retry_after_s or 0, detail="restarting")
-            case StackState.SUCCEEDED if is_ours:
-                return Done(detail=f"machines run revision {space.config_revision}")
-            case StackState.FAILED if is_ours:
-                await self._put(ports, space)
-                reason = f"{stack.code}: {stack.message}"
-                return Retry(kind=ErrorKind.TRANSIENT, reason=reason)
-            case StackState.SUCCEEDED | StackState.FAILED:
-                return await self._put(ports, space)
+        """See the machines run `space`'s revision; those of a suspended space read it later.
 
-    async def _put(self, ports: Ports, space: Space) -> Outcome:
-        settings = self._places.settings
-        password = await admin_password(ports, settings, space)
-        try:
-            stack = await ports.arm.put_stack(
-                stack_request(space, settings, admin_password=password)
-            )
-        except ConflictError:
-            return Wait(delay_s=0, detail="another PUT of this stack runs")
-        return Wait(delay_s=stack.retry_after_s or 0, detail="restarting")
+        Its stack is not touched: the machines rest, and start with the newest settings.
+        """
+        if space.status is not Status.ACTIVE:
+            return Done(detail="the machines rest, and read it when they start")
+        return await stack.stands(ports, self._places.settings, work, space, stack.REVISION)
 
     async def _silent_zones(self, ports: Ports, space: Space) -> str:
         """What is still missing at the public URL; empty when every zone answered."""

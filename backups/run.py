@@ -20,8 +20,9 @@ from backups.engine import Captured, Label
 from backups.manifest import ObjectRef
 from spaces.configuration import APP_ROLE
 from spaces.errors import DamagedError, TransientError
-from spaces.model import BackupId
+from spaces.model import BackupId, OpKind
 from spaces.registry import Event
+from spaces.retention import FINAL_KEPT
 from spaces.saga.outcomes import Done, Outcome
 from spaces.saga.outline import COPY_S
 
@@ -73,7 +74,7 @@ class Run:
             self._places.store(ports, work.space),
             label(work),
             captured,
-            expires_at=captured.completed_at + KEPT,
+            expires_at=captured.completed_at + kept(work),
         )
         row = catalogue.row_of(manifest)
         return Done(
@@ -138,8 +139,16 @@ def new_backup_id(space: Space, now: datetime) -> BackupId:
 
 
 def backup_id(work: Work) -> BackupId:
-    """The id that the operation was started with."""
-    return BackupId(str(work.op.params["backup_id"]))
+    """The id that the operation was started with, or the one that its number and start give."""
+    told = work.op.params.get("backup_id")
+    if told is not None:
+        return BackupId(str(told))
+    return BackupId(f"bkp-{number_of(work):06}-{work.op.started_at:%Y%m%dT%H%M%SZ}")
+
+
+def kept(work: Work) -> timedelta:
+    """How long this backup is kept: a final one for as long as nobody erases the space."""
+    return FINAL_KEPT if work.op.kind is OpKind.CANCEL else KEPT
 
 
 def number_of(work: Work) -> int:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from geo_router import signed
-from provisioning import hosts
-from spaces import audit
+from spaces import audit, hosts
 from spaces.errors import ConflictError, NotFoundError, RefusedError
 from spaces.idempotency import digest
 from spaces.messages import Short

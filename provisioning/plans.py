@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioning.steps import activate, data, deploy, publish, reserve, route, smoke, start
+from provisioning.steps import (
+    activate,
+    configure,
+    data,
+    deploy,
+    flags,
+    publish,
+    reserve,
+    resize,
+    rotate,
+    route,
+    smoke,
+    start,
+)
+from spaces import power
 from spaces.model import OpKind
 from spaces.saga.outline import OUTLINES, PROVISIONING, bind
 
@@ -13,19 +27,92 @@ if TYPE_CHECKING:
 
 QUEUE = PROVISIONING
 
-PROVISION = bind(
-    OUTLINES[OpKind.PROVISION],
-    acts={
-        "route": route.act,
-        "reserve": reserve.act,
-        "deploy": deploy.act,
-        "data": data.act,
-        "start": start.act,
-        "publish": publish.act,
-        "smoke": smoke.act,
-        "activate": activate.act,
-    },
-    undos={"route": route.undo, "reserve": reserve.undo, "deploy": deploy.undo},
+_BOUND = (
+    bind(
+        OUTLINES[OpKind.PROVISION],
+        acts={
+            "route": route.act,
+            "reserve": reserve.act,
+            "deploy": deploy.act,
+            "data": data.act,
+            "start": start.act,
+            "publish": publish.act,
+            "smoke": smoke.act,
+            "activate": activate.act,
+        },
+        undos={"route": route.undo, "reserve": reserve.undo, "deploy": deploy.undo},
+    ),
+    bind(
+        OUTLINES[OpKind.RESIZE],
+        acts={"deploy": resize.deploy, "smoke": smoke.act, "settle": resize.settle},
+        undos={"deploy": resize.undeploy},
+    ),
+    bind(
+        OUTLINES[OpKind.CONFIGURE],
+        acts={
+            "tell": configure.tell,
+            "restart": configure.restart,
+            "smoke": smoke.act,
+            "settle": configure.settle,
+        },
+        undos={"tell": configure.back_for_good, "restart": configure.back},
+    ),
+    bind(
+        OUTLINES[OpKind.ROTATE_SECRETS],
+        acts={
+            "prepare": rotate.prepare,
+            "tell": rotate.tell,
+            "restart": rotate.restart,
+            "smoke": smoke.act,
+            "retire": rotate.retire,
+            "settle": rotate.settle,
+        },
+        undos={
+            "prepare": rotate.unprepare,
+            "tell": rotate.back_for_good,
+            "restart": rotate.back,
+        },
+    ),
+    bind(
+        OUTLINES[OpKind.SUSPEND],
+        acts={
+            "close": power.close,
+            "stop": power.stop_machines,
+            "stop_database": power.stop_database,
+            "settle": flags.suspended,
+        },
+        undos={
+            "close": power.address_as_it_was,
+            "stop": power.machines_as_they_were,
+            "stop_database": power.database_as_it_was,
+        },
+    ),
+    bind(
+        OUTLINES[OpKind.RESUME],
+        acts={
+            "start_database": power.start_database,
+            "start": power.start_machines,
+            "open": power.open_again,
+            "smoke": smoke.act,
+            "settle": flags.resumed,
+        },
+        undos={
+            "start_database": power.database_as_it_was,
+            "start": power.machines_as_they_were,
+            "open": power.address_as_it_was,
+        },
+    ),
+    bind(
+        OUTLINES[OpKind.QUARANTINE],
+        acts={"close": power.close, "settle": flags.quarantined},
+        undos={"close": power.address_as_it_was},
+    ),
+    bind(
+        OUTLINES[OpKind.RELEASE],
+        acts={"open": power.open_again, "settle": flags.released},
+        undos={"open": power.address_as_it_was},
+    ),
 )
 
-PLANS: Plans = {OpKind.PROVISION: PROVISION}
+PLANS: Plans = {plan.kind: plan for plan in _BOUND}
+PROVISION = PLANS[OpKind.PROVISION]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, cast
 
 from spaces import names
-from spaces.model import Resources
+from spaces.errors import FieldError, InvalidError
+from spaces.model import Resources, Status
 from spaces.ports import Server, StackRequest
 from spaces.settings import host_name
 
@@ -20,11 +22,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from spaces.model import Space
-    from spaces.ports import Ports
+    from spaces.ports import Blobs, Ports
     from spaces.settings import Settings
 
 ADMIN_USER = "kpax_admin"
-APP_ROLE = "kpax_app"
+APP_ROLE = names.OWNER_ROLE
+
+# What an application may be told, with the default and the form of each.
+APP_SETTINGS: dict[str, tuple[str | None, re.Pattern[str], str]] = {
+    "title": (None, re.compile(r"[^\x00-\x1f\x7f<>]{1,60}"), "1 to 60 characters, no < or >"),
+    "locale": ("en", re.compile(r"[a-z]{2,3}(-[A-Z]{2})?"), "a language as in `de` or `pt-BR`"),
+}
 
 
 def stack_request(space: Space, settings: Settings, *, admin_password: str) -> StackRequest:
@@ -45,7 +53,7 @@ def stack_request(space: Space, settings: Settings, *, admin_password: str) -> S
         "hostName": host_name(space.name, space.cluster, settings.space_domain),
         "release": space.release,
         "configRevision": str(space.config_revision),
-        "routeEnabled": True,
+        "routeEnabled": is_open(space),
         "sharedResourceGroup": names.shared_group(space.cluster),
         "frontDoorProfile": names.edge_profile(space.cluster),
         "frontDoorEndpoint": names.edge_endpoint(space.cluster),
@@ -62,6 +70,11 @@ def stack_request(space: Space, settings: Settings, *, admin_password: str) -> S
         parameters=parameters,
         tags=tags,
     )
+
+
+def is_open(space: Space) -> bool:
+    """Whether its address leads to its machines: not while it is suspended or in quarantine."""
+    return space.status in {Status.REQUESTED, Status.ACTIVE} and space.quarantined is None
 
 
 @functools.cache
@@ -105,9 +118,65 @@ async def admin_password(ports: Ports, settings: Settings, space: Space) -> str:
 
 
 async def role_password(ports: Ports, settings: Settings, space: Space) -> str:
-    """The application role's password in force, made when there is none. Repeatable."""
+    """The password of the application's login in force, made when there is none. Repeatable."""
     vault = settings.cluster_vaults[space.cluster]
     return await ports.secrets.create(vault, names.role_secret(space), ports.ids.secret())
+
+
+def checked_app_settings(told: Mapping[str, str]) -> str:
+    """The settings that `configure` is to make, as its parameter `settings`.
+
+    An empty value puts the default back. Raises `InvalidError` with every field that is wrong.
+    """
+    wrong: list[FieldError] = []
+    for name, value in told.items():
+        if name not in APP_SETTINGS:
+            message = f"one of {', '.join(APP_SETTINGS)}"
+            wrong.append(
+                FieldError(pointer=f"/settings/{name}", code="unknown", message=message)
+            )
+        elif value and APP_SETTINGS[name][1].fullmatch(value) is None:
+            wrong.append(
+                FieldError(
+                    pointer=f"/settings/{name}", code="malformed", message=APP_SETTINGS[name][2]
+                )
+            )
+    if wrong or not told:
+        raise InvalidError(
+            "these settings cannot be made" if wrong else "no setting is named",
+            remedy=f"Settings are {', '.join(APP_SETTINGS)}: kpax space configure --set K=V.",
+            errors=tuple(wrong),
+        )
+    return json.dumps(dict(told), sort_keys=True)
+
+
+def merged_app_settings(space: Space, changes: str) -> tuple[tuple[str, str], ...]:
+    """The space's settings with those of `changes` (see `checked_app_settings`) over them. Pure."""
+    both = {**dict(space.app_settings), **cast("dict[str, str]", json.loads(changes))}
+    return tuple(sorted((name, value) for name, value in both.items() if value))
+
+
+async def space_blobs(ports: Ports, space: Space) -> Blobs:
+    """The storage account of a space, opened by the key in force."""
+    resources = space.resources
+    if resources is None:
+        raise ValueError(f"space {space.space_id} has no resources yet")
+    return await ports.accounts.of_space(
+        resources.resource_group,
+        resources.storage_account,
+        resources.blob_endpoint,
+        key=names.storage_key(space),
+    )
+
+
+async def tell(ports: Ports, settings: Settings, space: Space) -> None:
+    """Make what `space` says the current version of the secret `settings`; nothing when it is."""
+    if space.resources is None:
+        raise ValueError(f"space {space.space_id} has no resources")
+    vault = space.resources.vault_uri
+    text = await application_settings(ports, settings, space)
+    if await ports.secrets.get(vault, names.SETTINGS_SECRET) != text:
+        await ports.secrets.put_version(vault, names.SETTINGS_SECRET, text)
 
 
 async def application_settings(ports: Ports, settings: Settings, space: Space) -> str:
@@ -116,8 +185,12 @@ async def application_settings(ports: Ports, settings: Settings, space: Space) -
     if resources is None:
         raise ValueError(f"space {space.space_id} has no resources yet")
     storage = await ports.accounts.connection_of_space(
-        resources.resource_group, resources.storage_account, resources.blob_endpoint
+        resources.resource_group,
+        resources.storage_account,
+        resources.blob_endpoint,
+        key=names.storage_key(space),
     )
+    told = {name: default for name, (default, _, _) in APP_SETTINGS.items() if default}
     host, _, port = resources.database_host.partition(":")
     document = {
         "version": 1,
@@ -129,10 +202,10 @@ async def application_settings(ports: Ports, settings: Settings, space: Space) -
             "host": host,
             "port": int(port or 5432),
             "name": space.database,
-            "user": APP_ROLE,
+            "user": names.login_role(space),
             "password": await role_password(ports, settings, space),
         },
         "storage": {**storage, "container": space.container},
-        "app": {"title": space.name, "locale": "en"},
+        "app": {"title": space.name, **told, **dict(space.app_settings)},
     }
     return json.dumps(document, sort_keys=True)

@@ -7,6 +7,7 @@ An incarnation is in each name, so that a soft-deleted one is never met again
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spaces.errors import FieldError, InvalidError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SPACE_NAME = re.compile(r"[a-z][a-z0-9-]{1,29}")
 BACKUP_KEY = "backup-kek"
+# Owns the database and all that is in it, whoever is logged in.
+OWNER_ROLE = "kpax_app"
 SETTINGS_SECRET = "settings"  # noqa: S105 - the name of a secret, not one
 
 
@@ -57,8 +60,38 @@ def admin_secret(space: Space) -> str:
 
 
 def role_secret(space: Space) -> str:
-    """The application role's password, in the cluster's vault."""
-    return f"db-app-{stack(space)}"
+    """The password of the login in force, in the cluster's vault; each rotation has its own."""
+    base = f"db-app-{stack(space)}"
+    return base if space.secret_revision == 1 else f"{base}-r{space.secret_revision}"
+
+
+def secrets_of(space: Space) -> list[str]:
+    """Every secret of this incarnation that the cluster's vault may hold, of any rotation."""
+    last = space.secret_revision + 1  # a rotation that was not finished has made its secret
+    rotations = [role_secret(replace(space, secret_revision=n)) for n in range(1, last + 1)]
+    return [admin_secret(space), *rotations]
+
+
+def login_role(space: Space) -> str:
+    """Who the application logs in as: at first the owner, then two logins in turn that act as it."""
+    if space.secret_revision == 1:
+        return OWNER_ROLE
+    return f"{OWNER_ROLE}_{'a' if space.secret_revision % 2 else 'b'}"
+
+
+def storage_key(space: Space) -> int:
+    """Which of the two keys of its storage account is in force, where keys are used."""
+    return 1 if space.secret_revision % 2 else 2
+
+
+def database_server(space: Space) -> str:
+    """The PostgreSQL server of this incarnation, as `infra/space.json` names it."""
+    return f"pg-{stack(space)}"
+
+
+def vault(space: Space) -> str:
+    """The key vault of this incarnation, as `infra/space.json` names it."""
+    return f"kv-{stack(space)}"
 
 
 def restored_database(restore_id: int) -> str:

@@ -10,7 +10,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from spaces import names
-from spaces.configuration import APP_ROLE, admin_server, application_settings, role_password
+from spaces.configuration import (
+    APP_ROLE,
+    admin_server,
+    application_settings,
+    role_password,
+    space_blobs,
+)
 from spaces.errors import DeniedError, NotFoundError
 from spaces.saga.outcomes import Done, Outcome, Retry
 from spaces.settings import settings
@@ -54,10 +60,5 @@ async def _database(ports: Ports, config: Settings, space: Space) -> None:
 
 
 async def _container(ports: Ports, space: Space) -> None:
-    resources = space.resources
-    if resources is None:
-        return
-    blobs = await ports.accounts.of_space(
-        resources.resource_group, resources.storage_account, resources.blob_endpoint
-    )
+    blobs = await space_blobs(ports, space)
     await blobs.ensure_container(space.container)

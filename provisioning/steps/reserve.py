@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioning import hosts
+from spaces import hosts
 from spaces.saga.outcomes import Done, Failed, Outcome
 
 if TYPE_CHECKING:

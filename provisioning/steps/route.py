@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from geo_router import signed
-from provisioning import hosts
-from provisioning.steps.deploy import remove_earlier
+from spaces import hosts
 from spaces.clusters import CLUSTERS
 from spaces.errors import ErrorKind
 from spaces.saga.outcomes import Done, Failed, Outcome
+from spaces.stack import all_removed
 
 if TYPE_CHECKING:
     from spaces.model import Space
@@ -28,7 +28,7 @@ async def act(ports: Ports, work: Work) -> Outcome:
 
 async def undo(ports: Ports, work: Work) -> Outcome:
     """Give back what was there before the operation: the order's name, stacks of earlier attempts."""
-    removing = await remove_earlier(ports, work.space)
+    removing = await all_removed(ports, work, earlier_only=True)
     if removing is not None:
         return removing
     await hosts.free(ports, name=work.space.name, space_id=work.space.space_id)

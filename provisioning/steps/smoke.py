@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from provisioning.steps import resize
 from spaces.errors import UnreachableError
+from spaces.model import OpKind
 from spaces.saga.outcomes import Done, Outcome, Wait
 from spaces.settings import settings
 
@@ -21,8 +23,11 @@ ASKED = 6
 
 
 async def act(ports: Ports, work: Work) -> Outcome:
-    """Done when all zones answered healthy for this space, and its data could be read."""
-    space = work.space
+    """Done when all zones answered healthy for this space, and its data could be read.
+
+    After a resize these are the zones of the new tier.
+    """
+    space = resize.wanted(work) if work.op.kind is OpKind.RESIZE else work.space
     url = settings().url_of(space.name, space.cluster)
     seen: set[str] = set()
     for _ in range(ASKED):

@@ -102,6 +102,10 @@ _DEPLOY_S = 1800
 _SHORT_S = 300
 # Where there can be data; a space that was only requested has none.
 _FILLED = frozenset({Status.ACTIVE, Status.SUSPENDED})
+# Where machines run, and where everything rests but for the time of a copy.
+_RUNNING = frozenset({Status.ACTIVE})
+_ASLEEP = frozenset({Status.SUSPENDED, Status.CANCELLED})
+_DELETED = frozenset({Status.DELETED})
 
 OUTLINES: dict[OpKind, Outline] = {
     outline.kind: outline
@@ -137,8 +141,8 @@ OUTLINES: dict[OpKind, Outline] = {
             queue=PROVISIONING,
             steps=(
                 Stage(name="tell", budget_s=_SHORT_S, undo=True),
-                Stage(name="restart", budget_s=_DEPLOY_S, undo=True),
-                Stage(name="smoke", budget_s=_SHORT_S),
+                Stage(name="restart", budget_s=_DEPLOY_S, undo=True, when=_RUNNING),
+                Stage(name="smoke", budget_s=_SHORT_S, when=_RUNNING),
                 Stage(name="settle", budget_s=_SHORT_S),
             ),
             succeeded="space.configured",
@@ -171,9 +175,9 @@ OUTLINES: dict[OpKind, Outline] = {
             kind=OpKind.RESUME,
             queue=PROVISIONING,
             steps=(
-                Stage(name="start_database", budget_s=900),
-                Stage(name="start", budget_s=900),
-                Stage(name="open", budget_s=_DEPLOY_S),
+                Stage(name="start_database", budget_s=900, undo=True),
+                Stage(name="start", budget_s=900, undo=True),
+                Stage(name="open", budget_s=_DEPLOY_S, undo=True),
                 Stage(name="smoke", budget_s=_SHORT_S),
                 Stage(name="settle", budget_s=_SHORT_S),
             ),
@@ -199,10 +203,12 @@ OUTLINES: dict[OpKind, Outline] = {
         ),
         Outline(
             kind=OpKind.DELETE,
-            queue=PROVISIONING,
+            # Beside the backups: it must see the final one stand before anything is removed.
+            queue=BACKUPS,
             steps=(
                 Stage(name="guard", budget_s=_SHORT_S),
-                Stage(name="remove", budget_s=_DEPLOY_S),
+                # What cannot be removed is given to an operator: that is its way back.
+                Stage(name="remove", budget_s=_DEPLOY_S, undo=True),
                 Stage(name="purge", budget_s=900),
                 Stage(name="settle", budget_s=_SHORT_S),
             ),
@@ -212,9 +218,12 @@ OUTLINES: dict[OpKind, Outline] = {
             kind=OpKind.BACKUP,
             queue=BACKUPS,
             steps=(
+                Stage(name="wake", budget_s=900, undo=True, when=_ASLEEP),
                 Stage(name="capture", budget_s=3600, attempt_s=COPY_S),
                 Stage(name="publish", budget_s=600),
                 Stage(name="verify", budget_s=3600, attempt_s=COPY_S, undo=True),
+                # Undone by waking it: what is undone after it needs the database.
+                Stage(name="sleep", budget_s=900, undo=True, when=_ASLEEP),
             ),
             failed="space.backup.failed",
         ),
@@ -222,12 +231,14 @@ OUTLINES: dict[OpKind, Outline] = {
             kind=OpKind.RESTORE,
             queue=BACKUPS,
             steps=(
+                Stage(name="wake", budget_s=900, undo=True, when=_ASLEEP),
                 Stage(name="prepare", budget_s=600),
                 Stage(name="load", budget_s=3600, attempt_s=COPY_S, undo=True),
                 Stage(name="check", budget_s=3600, attempt_s=COPY_S),
                 Stage(name="switch", budget_s=_DEPLOY_S, undo=True),
                 Stage(name="restart", budget_s=_DEPLOY_S),
                 Stage(name="confirm", budget_s=_SHORT_S),
+                Stage(name="sleep", budget_s=900, undo=True, when=_ASLEEP),
             ),
         ),
         Outline(
@@ -240,7 +251,7 @@ OUTLINES: dict[OpKind, Outline] = {
                 Stage(name="capture", budget_s=3600, attempt_s=COPY_S, when=_FILLED),
                 Stage(name="publish", budget_s=600, when=_FILLED),
                 Stage(name="verify", budget_s=3600, attempt_s=COPY_S, undo=True, when=_FILLED),
-                Stage(name="sleep", budget_s=900, when=_FILLED),
+                Stage(name="sleep", budget_s=900, undo=True, when=_FILLED),
                 Stage(name="settle", budget_s=_SHORT_S),
             ),
             succeeded="space.cancelled",
@@ -251,8 +262,9 @@ OUTLINES: dict[OpKind, Outline] = {
             steps=(
                 Stage(name="guard", budget_s=_SHORT_S),
                 Stage(name="destroy_keys", budget_s=900),
-                Stage(name="destroy_backups", budget_s=_DEPLOY_S),
-                Stage(name="prove", budget_s=_SHORT_S),
+                # Before the bytes go: that they cannot be read is what has to be shown.
+                Stage(name="prove", budget_s=_SHORT_S, when=_DELETED),
+                Stage(name="destroy_backups", budget_s=_DEPLOY_S, when=_DELETED),
                 Stage(name="settle", budget_s=_SHORT_S),
             ),
             succeeded="space.erased",

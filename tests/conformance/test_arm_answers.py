@@ -174,7 +174,7 @@ async def test_machines_are_read_page_by_page_with_their_zone_state_and_limits(
                 (
                     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg%20a/providers/"
                     "Microsoft.Compute/virtualMachineScaleSets/vmss/virtualMachines"
-                    "?api-version=2024-07-01"
+                    "?$expand=instanceView&api-version=2024-07-01"
                 ),
             ),
             ("GET", "/next?page=2"),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import spaces.saga.sweep
-from provisioning import hosts, orders
+from provisioning import orders
 from provisioning.steps import route
-from spaces import audit, names
+from spaces import audit, hosts, names
 from spaces.errors import (
     DamagedError,
     DeniedError,

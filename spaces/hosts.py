@@ -15,6 +15,8 @@ from spaces.registry import HOST_ROW as ROW
 from spaces.registry import HOSTS
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from spaces.ports import Ports, Scalar, Stored
 
 
@@ -71,6 +73,21 @@ async def free(ports: Ports, *, name: str, space_id: str) -> None:
         await ports.tables.commit(HOSTS, name, [Delete(ROW, row.etag)])
     except LostRaceError:
         await free(ports, name=name, space_id=space_id)
+
+
+async def hold(ports: Ports, *, name: str, space_id: str, until: datetime) -> None:
+    """Keep the name of a space that has ended from everybody until then; repeatable.
+
+    Afterwards it has lapsed, like one that was reserved and never paid.
+    """
+    row = await ports.tables.get(HOSTS, name, ROW)
+    if row is None or row.values["space_id"] != space_id:
+        return
+    held: dict[str, Scalar] = {**row.values, "confirmed": False, "lapses_at": until}
+    try:
+        await ports.tables.commit(HOSTS, name, [Replace(ROW, held, row.etag)])
+    except LostRaceError:
+        await hold(ports, name=name, space_id=space_id, until=until)
 
 
 async def owner(ports: Ports, name: str) -> str | None:
