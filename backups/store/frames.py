@@ -108,6 +108,8 @@ def _against(plain: bytes, prefix: bytes) -> bytes:
             zstd.CompressionParameter.compression_level: LEVEL,
             zstd.CompressionParameter.window_log: bits,
             zstd.CompressionParameter.enable_long_distance_matching: 1,
+            # A reader without BLAKE3 finds a wrong prefix by zstd's own checksum.
+            zstd.CompressionParameter.checksum_flag: 1,
         },
         zstd_dict=zstd.ZstdDict(prefix, is_raw=True).as_prefix,
     )
