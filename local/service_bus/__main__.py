@@ -12,14 +12,16 @@ from local.errors import Code, StackError
 from local.home import PROJECT, Home
 from local.service_bus.admin import Admin
 from local.service_bus.connection import KEY_NAME
+from local.service_bus.front import Front
 from local.service_bus.namespace import Namespace, read_declared
 from local.service_bus.sas import Keyring, SharedKey
 from local.service_bus.server import Connection, Server
 from local.service_bus.store import MemoryStore, SqliteStore, Store
-from local.service_bus.websocket import Front
+from local.service_bus.websocket import speaks
 from local.serving import run_part
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 log = logging.getLogger("local.service_bus")
@@ -33,6 +35,7 @@ class Broker:
         self._listeners: list[asyncio.Server] = []
         self._store: Store | None = None
         self._server: Server | None = None
+        self._tls: ssl.SSLContext | None = None
 
     async def start(self) -> None:
         """Load what was kept, then listen."""
@@ -42,9 +45,18 @@ class Broker:
         key = SharedKey(KEY_NAME, self._home.secret("service_bus_key"))
         keys = Keyring(key, namespace.access_rules)
         server = self._server = Server(namespace, keys, on_failure=_die)
-        await self._listen(lambda: Front(lambda: Connection(server)), "service_bus")
-        await self._listen(Admin(server).protocol, "service_bus_admin")
+        choose = speaks(lambda: Connection(server))
+        await self._listen(lambda: Front(choose), "service_bus")
+        admin = Admin(server, self._tls_context)
+        await self._listen(lambda: Front(admin.speaks), "service_bus_admin")
         server.touch()  # arms the timer for what was kept
+
+    def _tls_context(self) -> ssl.SSLContext:
+        from local.key_vault.ca import server_context  # noqa: PLC0415 — see tls.py
+
+        if self._tls is None:
+            self._tls = server_context(self._home)
+        return self._tls
 
     async def _listen(self, protocol: Callable[[], asyncio.Protocol], name: str) -> None:
         port = self._home.port(name)

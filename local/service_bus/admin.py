@@ -27,12 +27,15 @@ from local.service_bus.topics import Subscription, Topic
 from local.service_bus.web import HttpConnection, HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import asyncio
+    import ssl
+    from collections.abc import Callable, Sequence
 
     from local.service_bus.core import Queue
     from local.service_bus.filters.rule import Rule
     from local.service_bus.server import Server
 
+HELLO = b"\x16"  # a TLS handshake record; no HTTP request begins so
 _OPEN_TO_ALL = frozenset({"/$namespaceinfo", "/_local/queues"})
 _PAGE = 100
 _PATH = re.compile(
@@ -58,13 +61,19 @@ class Place(NamedTuple):
 class Admin:
     """The administration endpoint of a namespace."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         self._server = server
         self._namespace = server.namespace
+        self._tls = tls
 
-    def protocol(self) -> HttpConnection:
-        """The protocol of one client's connection."""
-        return HttpConnection(self.respond)
+    def speaks(self, data: bytes) -> asyncio.Protocol:
+        """Who goes on with a socket that begins so: HTTP, or that within TLS."""
+        http = HttpConnection(self.respond)
+        if not data.startswith(HELLO) or self._tls is None:
+            return http
+        from local.service_bus.tls import Tls  # noqa: PLC0415 — see there
+
+        return Tls(http, self._tls())
 
     def respond(self, request: HttpRequest) -> HttpResponse:
         """Answer one request."""

@@ -12,6 +12,8 @@ from base64 import b64encode
 from hashlib import sha1
 from typing import TYPE_CHECKING, cast
 
+from local.service_bus.front import hand_over
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,8 +25,19 @@ _MAX_FRAME = 4 * 1024 * 1024
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 
-class Front(asyncio.Protocol):
-    """What a new socket meets: it looks at the first bytes and hands over."""
+def speaks(make: Callable[[], asyncio.Protocol]) -> Callable[[bytes], asyncio.Protocol | None]:
+    """Who goes on with a socket: AMQP as `make` makes it, or that within a WebSocket."""
+
+    def choose(data: bytes) -> asyncio.Protocol | None:
+        if len(data) < 4 and b"GET ".startswith(data):
+            return None
+        return Handshake(make) if data.startswith(b"GET ") else make()
+
+    return choose
+
+
+class Handshake(asyncio.Protocol):
+    """The request for a WebSocket, and the answer."""
 
     def __init__(self, make: Callable[[], asyncio.Protocol]) -> None:
         self._make = make
@@ -36,32 +49,23 @@ class Front(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """The first bytes, in one piece or several."""
+        """The request, in one piece or several."""
         self._data += data
         transport = self._transport
-        if transport is None or (len(self._data) < 4 and b"GET ".startswith(self._data)):
-            return
-        if not self._data.startswith(b"GET "):
-            self._hand_over(transport, self._make(), self._data)
-            return
         head, is_whole, rest = self._data.partition(b"\r\n\r\n")
-        if len(head) > _MAX_HEAD:
-            transport.abort()
+        if transport is None or len(head) > _MAX_HEAD:
+            self._abort()
         elif is_whole:
             answer, is_accepted = _handshake(head.decode("latin-1"))
             transport.write(answer)
             if is_accepted:
-                self._hand_over(transport, WebSocket(self._make()), rest)
+                hand_over(transport, WebSocket(self._make()), rest)
             else:
                 transport.close()
 
-    def _hand_over(
-        self, transport: asyncio.Transport, protocol: asyncio.Protocol, data: bytes
-    ) -> None:
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        if data:
-            protocol.data_received(data)
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def _handshake(head: str) -> tuple[bytes, bool]:

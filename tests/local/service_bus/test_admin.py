@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+)
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio.management import (
     ServiceBusAdministrationClient as AioAdministrationClient,
@@ -20,6 +26,7 @@ from azure.servicebus.management import (
     ServiceBusAdministrationClient,
 )
 
+from local.key_vault.ca import ca_file
 from tests.local.service_bus.process import AioPlainHttp, PlainHttp
 
 if TYPE_CHECKING:
@@ -203,6 +210,31 @@ async def test_the_asynchronous_client_administers_too(broker: Broker) -> None:
         await admin.delete_queue("aio")
         with pytest.raises(ResourceNotFoundError):
             await admin.get_queue("aio")
+
+
+def test_a_client_that_trusts_the_stack_needs_no_transport_of_its_own(broker: Broker) -> None:
+    authority = str(ca_file(broker.home))
+    client = ServiceBusAdministrationClient.from_connection_string(
+        broker.admin_string, connection_verify=authority, retry_total=0
+    )
+    with client as admin:
+        assert admin.get_queue("billing-events").max_delivery_count == 5
+        made = admin.create_queue(broker.name(), user_metadata="x" * 1_000)
+        assert made.name in [queue.name for queue in admin.list_queues()]
+    with (
+        ServiceBusAdministrationClient.from_connection_string(
+            broker.admin_string, retry_total=0
+        ) as stranger,
+        pytest.raises(ServiceRequestError, match="certificate verify failed"),
+    ):
+        stranger.get_queue("billing-events")
+    port = broker.home.port("service_bus_admin")
+    with socket.create_connection(("127.0.0.1", port), 5) as raw:
+        raw.sendall(b"\x16\x03\x01\x00\x05hello")
+        raw.settimeout(5)
+        while raw.recv(1_000):  # an alert, and the end
+            pass
+    assert broker.get("/$namespaceinfo")
 
 
 def test_a_wrong_key_is_refused(broker: Broker) -> None:

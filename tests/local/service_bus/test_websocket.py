@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -12,7 +11,8 @@ from azure.servicebus.aio import ServiceBusClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.service_bus.websocket import Front
+from local.service_bus.front import Front
+from local.service_bus.websocket import speaks
 
 if TYPE_CHECKING:
     from tests.local.service_bus.process import Broker
@@ -48,7 +48,7 @@ class Socket:
 
     def __init__(self) -> None:
         self.inner = Inner()
-        self.protocol: asyncio.Protocol = Front(lambda: self.inner)
+        self.protocol: asyncio.Protocol = Front(speaks(lambda: self.inner))
         self.written = b""
         self.is_closed = False
         self.protocol.connection_made(cast("asyncio.BaseTransport", self))
@@ -71,7 +71,7 @@ class Socket:
 
 def a_frame(payload: bytes, code: int = 2, *, flags: int = 0x80) -> bytes:
     """A client's frame, masked."""
-    size, mask = len(payload), os.urandom(4)
+    size, mask = len(payload), b"\x01\x80\x7f\xfe"
     if size < 126:
         head = bytes((flags | code, 0x80 | size))
     elif size < 65_536:
