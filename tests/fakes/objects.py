@@ -57,7 +57,10 @@ class FakeStore:
         self._lock = threading.RLock()
 
     def revive(self) -> None:
+        """The next process begins: the lease's holder is one that does not live any more."""
         self.die_at, self._is_dead = None, False
+        if LOCK in self.objects:
+            self.objects[LOCK] = self.objects[LOCK].replace(b'"started":', b'"started":9')
 
     def spool(self) -> FakeSpool:
         return FakeSpool()
