@@ -14,7 +14,8 @@ from tests.fakes.faults import Faults
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-type _Rows = dict[tuple[str, str], Stored]
+# The rows of a table: by partition, then by key.
+type _Rows = dict[str, dict[str, Stored]]
 
 _KEY_FORBIDDEN = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f]")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
@@ -29,7 +30,7 @@ class FakeTables:
 
     async def get(self, table: str, partition: str, key: str) -> Stored | None:
         self.faults.before("get")
-        found = self._rows(table).get((partition, key))
+        found = self._rows(table).get(partition, {}).get(key)
         self.faults.after("get")
         return found
 
@@ -43,12 +44,12 @@ class FakeTables:
         limit: int | None = None,
     ) -> list[Stored]:
         self.faults.before("query")
+        rows = self._rows(table)
         found = [
-            row
-            for (of, key), row in sorted(self._rows(table).items())
-            if (partition is None or of == partition)
-            and (key_from is None or key >= key_from)
-            and (key_below is None or key < key_below)
+            rows[of][key]
+            for of in (sorted(rows) if partition is None else [partition])
+            for key in sorted(rows.get(of, {}))
+            if (key_from is None or key >= key_from) and (key_below is None or key < key_below)
         ]
         self.faults.after("query")
         return found if limit is None else found[: max(limit, 0)]
@@ -56,20 +57,19 @@ class FakeTables:
     async def commit(self, table: str, partition: str, writes: Sequence[Write]) -> None:
         check_writes(writes)
         self.faults.before("commit")
-        rows = dict(self._rows(table))
+        rows = dict(self._rows(table).get(partition, {}))
         size = 0
         for write in writes:
             _check_key(partition)
             _check_key(write.key)
-            at = (partition, write.key)
-            self._guard(write, rows.get(at), f"table {table}, partition {partition}")
+            self._guard(write, rows.get(write.key), f"table {table}, partition {partition}")
             if isinstance(write, Delete):
-                rows.pop(at, None)
+                rows.pop(write.key, None)
                 continue
             values, weight = _checked(write.values)
             size += weight
             self._version += 1
-            rows[at] = Stored(
+            rows[write.key] = Stored(
                 partition=partition,
                 key=write.key,
                 etag=f'W/"{self._version}"',
@@ -77,16 +77,26 @@ class FakeTables:
             )
         if size > 4 * 2**20:
             raise InvalidError("the transaction is larger than 4 MiB")
-        self._tables[table] = rows
+        self._rows(table)[partition] = rows
         self.faults.after("commit")
 
     def rows(self, table: str) -> list[Stored]:
         """All rows of a table as they are, for a test to look at."""
-        return [row for _, row in sorted(self._rows(table).items())]
+        rows = self._rows(table)
+        return [rows[of][key] for of in sorted(rows) for key in sorted(rows[of])]
+
+    def row(self, table: str, partition: str, key: str) -> Stored | None:
+        """One row as it is."""
+        return self._rows(table).get(partition, {}).get(key)
+
+    def in_partition(self, table: str, partition: str) -> list[Stored]:
+        """The rows of one partition as they are."""
+        rows = self._rows(table).get(partition, {})
+        return [rows[key] for key in sorted(rows)]
 
     def forget(self, table: str, partition: str, key: str) -> None:
         """Take a row away behind everybody's back."""
-        self._rows(table).pop((partition, key))
+        del self._rows(table)[partition][key]
 
     def _rows(self, table: str) -> _Rows:
         if not _TABLE.fullmatch(table):

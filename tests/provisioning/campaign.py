@@ -130,7 +130,7 @@ class _Tables(FakeTables):
     async def commit(self, table: str, partition: str, writes: Any) -> None:
         await super().commit(table, partition, writes)
         if table == "spaces":
-            self._progress.note(partition, self._rows(table)[partition, "state"])
+            self._progress.note(partition, self._rows(table)[partition]["state"])
 
 
 class Campaign(World):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from geo_router import router, signed, tables
 from provisioning.orders import ids_of
+from spaces.registry import Registry
+from spaces.saga.begin import Cause, begin
+from spaces.saga.outline import OUTLINES
+from spaces.saga.promises import say_again
 from spaces.settings import settings
 from tests.builders import a_billing_event
 
 if TYPE_CHECKING:
+    from spaces.model import Facts, OpKind
+    from spaces.ports import Ports
     from tests.simworld.world import Asked, World
 
 CALLER = "key:default"
@@ -73,6 +80,8 @@ def bill(
         order_id=order_id(number) if names_order else None,
         **snapshot,
     )
+    if "." in kind:
+        event = json.dumps({**json.loads(event), "type": f"billing.{kind}"})
     world.put(BILLING, event, f"m-{number}-{sequence}-{copy}")
     newest = world.rules.newest
     newest[subject(number)] = max(sequence, newest.get(subject(number), -1))
@@ -86,6 +95,25 @@ def back_up(world: World, number: int = 1, *, key: str = "b-1") -> Asked:
 def restore(world: World, number: int = 1, *, key: str = "r-1") -> Asked:
     """Restore the newest backup."""
     return world.post(f"/spaces/{space_id(number)}/restores", {"backup_id": "latest"}, key=key)
+
+
+def start(
+    world: World, kind: OpKind, params: Facts | None = None, number: int = 1, *, key: str = "k"
+) -> Asked:
+    """Start an operation as an operator does, once for this key."""
+
+    async def work(ports: Ports) -> None:
+        registry = Registry(ports.tables)
+        loaded = await registry.require(space_id(number))
+        if await registry.has_seen(space_id(number), "operator", f"{kind}-{key}"):
+            await say_again(ports, registry, loaded.space)
+            return
+        cause = Cause(
+            actor=CALLER, source="operator", cause_id=f"{kind}-{key}", params=params or {}
+        )
+        await begin(ports, loaded, OUTLINES[kind], cause)
+
+    return world.do(f"start {kind} {number}", work)
 
 
 def fill(world: World, number: int = 1) -> None:

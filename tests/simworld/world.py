@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import KpaxError
-from spaces.ports import Message
+from spaces.errors import ErrorKind, KpaxError
+from spaces.ports import Message, Ports
 from tests.fakes import START
 from tests.simworld import host
 from tests.simworld.data import SimEngine
@@ -26,7 +27,7 @@ from tests.simworld.loop import Loop
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Mapping
 
     import azure.functions as func
 
@@ -39,6 +40,10 @@ MOST_PROCESSES = 4
 MOST_MOVES = 200_000
 LOCK_S = 30
 REST_TICKS = 20
+MOST_TRIES = 40
+
+# What makes somebody ask once more.
+_PASSING = {ErrorKind.THROTTLED, ErrorKind.TRANSIENT, ErrorKind.CONFLICT, ErrorKind.UNKNOWN}
 
 _process: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
 
@@ -52,6 +57,7 @@ class Asked:
     body: bytes
     headers: dict[str, str]
     due_at: datetime
+    work: Callable[[Ports], Coroutine[Any, Any, None]] | None = None
     tries: int = 0
     process: Process | None = None
     status: int | None = None
@@ -96,6 +102,7 @@ class World:
         self._changes = 0
         self._last_tick: dict[str, datetime] = {}
         self._next_tick: dict[str, datetime] = {}
+        self._sweep_at: tuple[datetime, datetime] | None = None
         self._timers = timers if timers is not None else frozenset(host.app().timers) - {REVIEW}
 
     # --- from outside
@@ -117,6 +124,13 @@ class World:
         host.request(asked.method, asked.path, asked.body, asked.headers)  # it must exist
         self.asked.append(asked)
         self.note(f"asked {method} {path}")
+        return asked
+
+    def do(self, name: str, work: Callable[[Ports], Coroutine[Any, Any, None]]) -> Asked:
+        """Work of the app that no door leads to yet, repeated until it ends well."""
+        asked = Asked("", name, b"", {}, self.clock.now(), work)
+        self.asked.append(asked)
+        self.note(f"asked {name}")
         return asked
 
     def put(self, queue: str, body: str, message_id: str) -> None:
@@ -177,6 +191,12 @@ class World:
         host.CURRENT = self
         self._turn()
         return self._act()
+
+    def tick(self) -> None:
+        """Let time go on to the next moment at which something can happen, if it is near."""
+        at = self._next_moment()
+        if at is not None and at <= self.clock.now() + timedelta(seconds=60):
+            self._move_to(at)
 
     def close(self) -> None:
         """Bury everybody, so that nothing of this world runs on."""
@@ -250,6 +270,10 @@ class World:
         self.begin(f"{item.queue} {item.message.message_id} again", call(host.message(item)))
 
     def _call(self, asked: Asked) -> None:
+        if asked.work is not None:
+            asked.tries += 1
+            asked.process = self.begin(f"{asked.path} {asked.tries}", asked.work(self.ports))
+            return
         route, request = host.request(asked.method, asked.path, asked.body, asked.headers)
         asked.tries += 1
         asked.process = self.begin(f"http {route.name} {asked.tries}", route.call(request))
@@ -304,7 +328,7 @@ class World:
             self._swept(process)
         for asked in self.asked:
             if asked.process is process:
-                self._answered(asked, process.task.result() if error is None else None)
+                self._answered(asked, process.task.result() if error is None else error)
 
     def _swept(self, process: Process) -> None:
         if process.name != f"timer {SWEEP}":
@@ -312,16 +336,21 @@ class World:
         self.rules.unswept = False
         self._rest = self._rest + 1 if process.calls == self._changes else 0
 
-    def _answered(self, asked: Asked, answer: func.HttpResponse | None) -> None:
+    def _answered(self, asked: Asked, answer: func.HttpResponse | KpaxError | None) -> None:
         asked.process = None
-        status = answer.status_code if answer is not None else 500
         body: dict[str, Any] = {}
-        if answer is not None and answer.get_body():
-            body = json.loads(answer.get_body())
+        if answer is None:
+            status = 200
+        elif isinstance(answer, KpaxError):
+            status = 500 if answer.kind in _PASSING else answer.problem_status
+            body = {"type": f"/{answer.problem_slug}"}
+        else:
+            status = answer.status_code
+            body = json.loads(answer.get_body() or b"{}")
         busy = str(body.get("type", "")).endswith("request-in-progress")
         again = busy or status >= 500 or status == 429
-        if again and asked.tries < 12:
-            asked.due_at = self.clock.now() + timedelta(seconds=3)
+        if again and asked.tries < MOST_TRIES:
+            asked.due_at = self.clock.now() + timedelta(seconds=3 * min(asked.tries, 10))
             return
         asked.status, asked.answer = status, body
         self.note(
@@ -419,7 +448,9 @@ class World:
             if wanted is None:
                 return None
             since = max(wanted, self._last_tick.get(name, START))
-            return host.next_tick(host.app().timers[name], since)
+            if self._sweep_at is None or self._sweep_at[0] != since:
+                self._sweep_at = (since, host.next_tick(host.app().timers[name], since))
+            return self._sweep_at[1]
         if name not in self._next_tick:
             since = max(self._last_tick.get(name, START), self.clock.now())
             self._next_tick[name] = host.next_tick(host.app().timers[name], since)
@@ -429,7 +460,7 @@ class World:
         """From when on a sweep can find something; None: there is nothing to find."""
         if not self.sweeper:
             return None
-        if self.estate.tables._rows("activeops") or self.rules.unswept:
+        if self.rules.unswept or self.estate.tables.rows("activeops"):
             return START
         dues = [row.values["due_at"] for row in self.estate.tables.rows("dues")]
         found: list[datetime] = [at for at in dues if isinstance(at, datetime)]
