@@ -170,7 +170,7 @@ def _subscription(subscription: Subscription) -> str:
         ("MessageCount", str(_total(found))),
         ("MaxDeliveryCount", str(settings.max_delivery_count)),
         ("EnableBatchedOperations", _bool(settings.batched)),
-        ("Status", "Active" if settings.can_receive else "ReceiveDisabled"),
+        ("Status", status_of(settings)),
         ("ForwardTo", settings.forward_to),
         *_times(subscription),
         ("CountDetails", _details(found)),

@@ -153,8 +153,6 @@ def _status(asked: Fields, kind: str) -> tuple[bool, bool]:
     word = asked.text("Status") or "Active"
     if word not in _STATUS_OF[kind]:
         raise _bad(f"The status {word!r} is not known for a {kind}.")
-    if kind == "subscription":  # copies go on coming in, whatever it gives
-        return True, word == "Active"
     return STATUS[word]
 
 

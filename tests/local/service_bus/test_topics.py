@@ -127,7 +127,7 @@ def test_a_topic_is_full_by_what_its_subscriptions_hold() -> None:
 
 def test_a_disabled_subscription_goes_on_getting_copies() -> None:
     world = a_topic(World())
-    world.subscription("t", "off", can_receive=False)
+    world.subscription("t", "off", can_receive=False, can_send=False)
     world.send("t", "x")
     assert len(held(world, "t/subscriptions/off")) == 1
 

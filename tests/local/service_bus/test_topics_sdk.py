@@ -221,7 +221,9 @@ def test_a_topic_that_is_disabled_or_gone(
     sub = admin.get_subscription(topic, "s")
     receiver = links.subscription(topic, "s")
     assert [str(m) for m in receiver.peek_messages(2)] == ["kept"]
-    admin.update_subscription(topic, sub, status="ReceiveDisabled")
+    for word in ("Disabled", "ReceiveDisabled"):
+        admin.update_subscription(topic, sub, status=word)
+        assert admin.get_subscription(topic, "s").status == word
     with broker.client() as client:
         with pytest.raises(MessagingEntityDisabledError):
             client.get_subscription_receiver(topic, "s").receive_messages(1, max_wait_time=1)
