@@ -208,10 +208,11 @@ class Stacks:
                 {"id": str(one), "error": cause.inner()}
                 for one, cause in ledger.failed.values()
             ]
-            facts["error"] = None if canceled else error.inner()
+            failure = error if canceled else _failed(error, operation.id)
+            facts["error"] = None if canceled else failure.inner()
             facts["duration"] = f"PT{time.monotonic() - started:.3f}S"
             self._note(record.id, "canceled" if canceled else "failed", facts)
-            raise
+            raise failure from error
         facts |= unmanaged
         facts |= {"outputs": done["outputs"], "error": None}
         facts["duration"] = f"PT{time.monotonic() - started:.3f}S"
@@ -326,6 +327,17 @@ def unmanage_of(wanted: Any) -> Unmanage:  # noqa: ANN401 — as it came
     if found.resources == "detach" and found.groups == "delete":
         raise bad_request("Groups cannot be deleted while their resources are detached.")
     return found
+
+
+def _failed(error: ArmError, correlation: str) -> ArmError:
+    """The error of a stack whose deployment failed, around the deployment's own."""
+    if error.code != "DeploymentFailed":
+        return error
+    return ArmError(
+        "DeploymentStackDeploymentFailed",
+        f"One or more resources could not be deployed. Correlation id: '{correlation}'.",
+        details=(error.inner(),),
+    )
 
 
 def _deny(wanted: Any) -> dict[str, Any]:  # noqa: ANN401 — as it came

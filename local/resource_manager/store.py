@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from local.resource_manager.ids import ResourceId, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _SCHEMA = """
@@ -103,6 +104,7 @@ class Store:
     """The SQLite file. One process uses it; a second one is refused by the port it needs."""
 
     def __init__(self, path: Path) -> None:
+        self._one_at_a_time = threading.Lock()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
         # NORMAL in WAL mode survives kill -9; only a power cut may take the last commits.
@@ -128,7 +130,7 @@ class Store:
 
     def put(self, record: Record) -> Record:
         """Keep a resource as it is now."""
-        self._db.execute(
+        self._run(
             "insert into resources (key, id, type, state, body, hidden, stack, declared, power) "
             "values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (key) do update "
             "set id = excluded.id, state = excluded.state, body = excluded.body, "
@@ -155,7 +157,7 @@ class Store:
 
     def delete(self, resource_id: ResourceId) -> None:
         """Forget a resource; an unknown one is no error."""
-        self._db.execute("delete from resources where key = ?", (resource_id.key,))
+        self._run("delete from resources where key = ?", (resource_id.key,))
 
     def below(self, resource_id: ResourceId) -> list[Record]:
         """Everything under an id: children, extensions, what a group holds."""
@@ -179,7 +181,7 @@ class Store:
 
     def save(self, operation: Operation) -> Operation:
         """Keep an operation as it is now."""
-        self._db.execute(
+        self._run(
             "insert or replace into operations values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 operation.id,
@@ -207,50 +209,56 @@ class Store:
 
     def drop_ended(self, before: str) -> None:
         """Forget operations that ended before a time; clients have long stopped asking."""
-        self._db.execute("delete from operations where ended_at < ?", (before,))
+        self._run("delete from operations where ended_at < ?", (before,))
 
     def bury(self, kind: str, name: str, body: dict[str, Any]) -> None:
         """Keep a name taken by what was softly deleted."""
-        self._db.execute(
+        self._run(
             "insert or replace into soft_deleted values (?, ?, ?)",
             (kind.lower(), name.lower(), json.dumps(body)),
         )
 
     def buried(self, kind: str) -> dict[str, dict[str, Any]]:
         """Softly deleted things of a type, by name."""
-        rows = self._db.execute(
+        rows, _ = self._run(
             "select name, body from soft_deleted where type = ?", (kind.lower(),)
         )
         return {name: json.loads(body) for name, body in rows}
 
     def purge(self, kind: str, name: str) -> bool:
         """Free the name of something softly deleted; whether there was one."""
-        done = self._db.execute(
+        _, gone = self._run(
             "delete from soft_deleted where type = ? and name = ?", (kind.lower(), name.lower())
         )
-        return done.rowcount > 0
+        return gone > 0
 
     def keep(self, kind: str, name: str, body: dict[str, Any]) -> None:
         """Remember a fact of the subscription that is no resource, by its kind and name."""
-        self._db.execute(
+        self._run(
             "insert or replace into kept values (?, ?, ?)",
             (kind, name.lower(), json.dumps(body)),
         )
 
     def kept(self, kind: str) -> dict[str, dict[str, Any]]:
         """All facts of a kind, by lower-case name."""
-        rows = self._db.execute("select name, body from kept where kind = ?", (kind,))
+        rows, _ = self._run("select name, body from kept where kind = ?", (kind,))
         return {name: json.loads(body) for name, body in rows}
 
     def drop(self, kind: str, name: str) -> None:
         """Forget a fact; an unknown one is no error."""
-        self._db.execute("delete from kept where kind = ? and name = ?", (kind, name.lower()))
+        self._run("delete from kept where kind = ? and name = ?", (kind, name.lower()))
+
+    def _run(self, statement: str, values: Sequence[object] = ()) -> tuple[list[Any], int]:
+        """Rows of one statement, and how many it changed; templates are read in other threads."""
+        with self._one_at_a_time:
+            done = self._db.execute(statement, values)
+            return done.fetchall(), done.rowcount
 
     def _records(self, where: str, *values: str) -> Iterator[Record]:
-        rows = self._db.execute(
+        rows, _ = self._run(
             f"select id, state, body, hidden, stack, declared, power from resources {where}",  # noqa: S608 — clauses of this file
             values,
-        ).fetchall()
+        )
         return iter(
             [
                 Record(
@@ -267,11 +275,11 @@ class Store:
         )
 
     def _operations(self, where: str, *values: str) -> list[Operation]:
-        rows = self._db.execute(
+        rows, _ = self._run(
             "select id, kind, target, status, inputs, error, started_at, ended_at, result "  # noqa: S608 — clauses of this file
             f"from operations {where}",
             values,
-        ).fetchall()
+        )
         return [
             Operation(
                 id=i,

@@ -97,3 +97,24 @@ def test_two_deployments_of_one_name_are_still_told_apart(arm: Arm) -> None:
         both = [pool.submit(call, arm, "PUT", DEPLOYMENT, body, "2025-04-01") for _ in range(2)]
         answers = sorted(one.result()[0] for one in both)
     assert answers == [201, 409]
+
+
+def test_the_store_is_read_by_threads_while_it_is_written(arm: Arm) -> None:
+    store = arm.cloud.store
+    done = threading.Event()
+
+    def look() -> int:
+        looks = 0
+        while not done.is_set():
+            assert len(store.kept("tagName")) <= 50
+            store.of_type("Microsoft.Resources/resourceGroups")
+            looks += 1
+        return looks
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(look) for _ in range(3)]
+        for number in range(300):
+            store.keep("tagName", f"n{number % 50}", {"name": "n", "values": []})
+            store.kept("tagName")
+        done.set()
+        assert all(one.result() > 0 for one in readers)

@@ -86,7 +86,7 @@ def test_an_operation_that_fails_is_an_error_with_status_200(arm: Arm) -> None:
     with pytest.raises(HttpResponseError) as failed:
         put(arm)
     assert failed.value.status_code == 200
-    assert failed.value.error.code == "DeploymentFailed"  # type: ignore[union-attr]
+    assert failed.value.error.code == "DeploymentStackDeploymentFailed"  # type: ignore[union-attr]
     assert innermost(failed.value) == "SkuNotAvailable"
     assert state(arm) == "failed"
     assert put(arm).properties.provisioning_state == "succeeded"

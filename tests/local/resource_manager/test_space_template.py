@@ -180,7 +180,7 @@ def test_a_vault_name_is_taken_until_it_is_purged(arm: Arm) -> None:
 def test_a_space_without_its_cluster_fails_and_leaves_a_stack_to_delete(arm: Arm) -> None:
     with pytest.raises(HttpResponseError) as refused:
         a_space(arm)
-    assert refused.value.error.code == "DeploymentFailed"  # type: ignore[union-attr]
+    assert refused.value.error.code == "DeploymentStackDeploymentFailed"  # type: ignore[union-attr]
     assert "ResourceGroupNotFound" in innermost(refused.value)
     stack = arm.stacks.get_at_subscription("s-abcdefghij-1")
     assert stack.properties.provisioning_state == "failed"
