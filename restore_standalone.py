@@ -42,6 +42,21 @@ except ImportError:
 
 BAD_INPUT, REFUSED, UNREACHABLE, DAMAGED, WRONG_KEY = 2, 3, 6, 7, 8
 LARGEST = 8 << 20
+MAKE_OBJECTS = b"""DO $_$
+DECLARE one record; statement text;
+BEGIN
+    FOR one IN SELECT * FROM pg_temp.objects LOOP
+        PERFORM pg_catalog.lo_create(one.id);
+        FOREACH statement IN ARRAY coalesce(one.granted, '{}') LOOP
+            EXECUTE statement;
+        END LOOP;
+        IF one.comment IS NOT NULL THEN
+            EXECUTE format('COMMENT ON LARGE OBJECT %s IS %L', one.id, one.comment);
+        END IF;
+        EXECUTE format('ALTER LARGE OBJECT %s OWNER TO %I', one.id, one.owner);
+    END LOOP;
+END $_$;
+"""
 
 
 class Problem(Exception):  # noqa: N818 — one of many reasons, not a class of errors
@@ -366,11 +381,7 @@ def write_database(frames, part, out):
         for table in part["tables"]:
             columns = f"({', '.join(table['columns'])}) " if table["columns"] else ""
             write_rows(file, frames, table, f"{table['name']} {columns}", part["encoding"])
-        objects = part.get("large_objects")
-        if objects and objects["segments"]:
-            file.write(b"CREATE TEMPORARY TABLE pages (loid oid, at bigint, data bytea);\n")
-            write_rows(file, frames, objects, "pg_temp.pages ", part["encoding"])
-            file.write(b"SELECT count(pg_catalog.lo_put(loid, at, data)) FROM pg_temp.pages;\n")
+        write_large_objects(file, frames, part)
         for name, value, is_called in part["sequences"]:
             quoted = name.replace("'", "''")
             file.write(
@@ -378,6 +389,21 @@ def write_database(frames, part, out):
             )
         for frame in part["schema"]["after"]:
             file.write(frames.text(frame, "definitions of the database"))
+
+
+def write_large_objects(file, frames, part):
+    """The list of them (id, owner, comment, privileges), then their bytes, as COPY text of both."""
+    listed, pages = part.get("large_object_list"), part.get("large_objects")
+    if listed:
+        file.write(
+            b"CREATE TEMPORARY TABLE objects (id oid, owner text, comment text, granted text[]);"
+        )
+        write_rows(file, frames, listed, "pg_temp.objects ", part["encoding"])
+        file.write(MAKE_OBJECTS)
+    if pages:
+        file.write(b"CREATE TEMPORARY TABLE pages (loid oid, at bigint, data bytea);")
+        write_rows(file, frames, pages, "pg_temp.pages ", part["encoding"])
+        file.write(b"SELECT count(pg_catalog.lo_put(loid, at, data)) FROM pg_temp.pages;\n")
 
 
 def write_rows(file, frames, table, target, encoding):
