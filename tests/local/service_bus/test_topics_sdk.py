@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +31,14 @@ from azure.servicebus.management import (
     SqlRuleFilter,
 )
 
+from tests.local.service_bus.process import Links
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from azure.servicebus import ServiceBusReceiver
 
-    from tests.local.service_bus.process import Broker, Links
+    from tests.local.service_bus.process import Broker
 
 # The SDK asks an XML element for its truth value, and is warned.
 pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:Testing an element")]
@@ -247,38 +250,36 @@ def a_key(name: str, *rights: AccessRights) -> AuthorizationRule:
     )
 
 
-def test_keys_of_an_entity_open_it_with_their_rights_and_nothing_else(
-    broker: Broker, links: Links, admin: ServiceBusAdministrationClient
-) -> None:
+def test_keys_of_an_entity_open_it_with_their_rights_and_nothing_else(broker: Broker) -> None:
     keys = [a_key("reader", AccessRights.LISTEN), a_key("writer", AccessRights.SEND)]
     queue, other = broker.queue(authorization_rules=keys), broker.queue()
     topic = broker.topic("s", authorization_rules=keys)
 
-    def client(name: str, which: str = "primary") -> ServiceBusClient:
+    def open_as(name: str, which: str = "primary") -> Links:
         port = broker.home.port("service_bus")
-        return ServiceBusClient.from_connection_string(
+        client = ServiceBusClient.from_connection_string(
             f"Endpoint=sb://127.0.0.1:{port};SharedAccessKeyName={name};"
             f"SharedAccessKey={which}-{name};UseDevelopmentEmulator=true",
             retry_total=0,
         )
+        return Links(client)
 
-    with client("writer") as writer, client("reader", "secondary") as reader:
-        with writer.get_queue_sender(queue) as sender:
-            sender.send_messages(ServiceBusMessage("x"))
-            sender.schedule_messages(ServiceBusMessage("y"), datetime.now(UTC))
-        with writer.get_topic_sender(topic) as sender:
-            sender.send_messages(ServiceBusMessage("x"))
-        with reader.get_subscription_receiver(topic, "s") as receiver:
-            assert [str(m) for m in take(receiver, 1)] == ["x"]
-        with reader.get_queue_receiver(queue) as receiver:
-            assert {str(m) for m in take(receiver, 2)} == {"x", "y"}
+    writer, reader = open_as("writer"), open_as("reader", "secondary")
+    with closing(writer), closing(reader):
+        writer.sender(queue).send_messages(ServiceBusMessage("x"))
+        writer.topic(topic).send_messages(ServiceBusMessage("y"))
+        for receiver, text in (
+            (reader.receiver(queue), "x"),
+            (reader.subscription(topic, "s"), "y"),
+        ):
+            [message] = receiver.receive_messages(1, max_wait_time=5)
+            assert str(message) == text
+            receiver.complete_message(message)
         with pytest.raises(ServiceBusAuthorizationError):
-            reader.get_queue_sender(queue).send_messages(ServiceBusMessage("x"))
-        for refused in (writer.get_queue_receiver(queue), reader.get_queue_receiver(other)):
+            reader.sender(queue).send_messages(ServiceBusMessage("x"))
+        for refused in (writer.receiver(queue), reader.receiver(other)):
             with pytest.raises(ServiceBusError):
                 refused.receive_messages(1, max_wait_time=1)
-    with client("reader", "wrong") as wrong, pytest.raises(ServiceBusError):
-        wrong.get_queue_receiver(queue).receive_messages(1, max_wait_time=1)
 
 
 async def test_topics_through_the_asynchronous_client(broker: Broker) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from local.service_bus import codec, frames
 from local.service_bus.admin import Admin
-from local.service_bus.model import QueueSettings
+from local.service_bus.errors import BrokerError
+from local.service_bus.model import AccessRule, QueueSettings, Right
 from local.service_bus.namespace import Namespace
 from local.service_bus.sas import Keyring, SharedKey
 from local.service_bus.server import Connection, Server
@@ -497,3 +498,30 @@ async def test_a_frame_of_an_impossible_size_ends_the_connection(size: bytes) ->
     code, fields, _ = peer.answers()[-1]
     assert (code, fields[0].value[0]) == (frames.CLOSE, "amqp:connection:framing-error")
     assert peer.transport.is_closed
+
+
+def test_a_key_of_an_entity_opens_that_entity_with_its_rights() -> None:
+    rule = AccessRule(
+        key_name="kpax", rights=("Listen",), primary_key="one", secondary_key="two"
+    )
+    asked: list[str] = []
+
+    def rules(path: str) -> list[AccessRule]:
+        asked.append(path)
+        return [rule] if path.startswith("q") else []
+
+    keys = Keyring(SharedKey("kpax", "secret"), rules)
+    now = time.time()
+    for key in ("one", "two"):
+        grant = keys.check(signature("sb://host:1/Q", key), now)
+        assert grant.covers("q/$management", now, Right.LISTEN)
+        assert not grant.covers("q", now, Right.SEND)
+        assert not grant.covers("other", now, Right.LISTEN)
+    assert asked == ["q", "q"]
+    for resource, key in (
+        ("sb://host:1/other", "one"),
+        ("sb://host:1/", "one"),
+        ("sb://host:1/q", "x"),
+    ):
+        with pytest.raises(BrokerError):
+            keys.check(signature(resource, key), now)
