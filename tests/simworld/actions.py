@@ -13,6 +13,7 @@ from spaces.saga.outline import OUTLINES
 from spaces.saga.promises import say_again
 from spaces.settings import settings
 from tests.builders import a_billing_event
+from tests.fakes import a_subscription
 
 if TYPE_CHECKING:
     from spaces.model import Facts, OpKind
@@ -84,7 +85,10 @@ def bill(
         event = json.dumps({**json.loads(event), "type": f"billing.{kind}"})
     world.put(BILLING, event, f"m-{number}-{sequence}-{copy}")
     newest = world.rules.newest
-    newest[subject(number)] = max(sequence, newest.get(subject(number), -1))
+    if sequence > newest.get(subject(number), -1):
+        newest[subject(number)] = sequence
+        told = {"order_id": order_id(number), "type": json.loads(event)["type"], **snapshot}
+        world.estate.billing.tell(a_subscription(subject(number), sequence, **told))
 
 
 def back_up(world: World, number: int = 1, *, key: str = "b-1") -> Asked:

@@ -19,7 +19,17 @@ from spaces.model import ZONES, Tier
 from spaces.names import SETTINGS_SECRET
 from spaces.ports import PartKind, StackState
 from spaces.settings import ROOT
-from tests.fakes import FakeBus, FakeClock, FakeDatabases, FakeSecrets, Received, fake_ports
+from tests.fakes import (
+    FakeBilling,
+    FakeBus,
+    FakeClock,
+    FakeDatabases,
+    FakeSecrets,
+    QueueRules,
+    Received,
+    fake_ports,
+)
+from tests.fakes.bus import _Queue
 from tests.fakes.databases import FakeServer
 from tests.fakes.edge import answer
 from tests.simworld.arm import SimArm, outputs, outputs_of
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
     from tests.fakes import FakeAccounts, FakeTables
 
 EVENTS = "space-events"
+MANY = 10**9
 TEMPLATE = template(ROOT / "infra" / "space.json")
 
 
@@ -56,9 +67,19 @@ class SimBus(FakeBus):
             return
         super()._accept(message)
 
-    def working(self) -> list[str]:
-        """The queues that the app reads."""
-        return [name for name in self._queues if name != EVENTS]
+    def _queue(self, name: str) -> _Queue:
+        """A queue, or its dead letters as a queue of their own, from which nothing dies again."""
+        of, slash, _ = name.partition("/")
+        if not slash:
+            return super()._queue(name)
+        dead = self._queues.setdefault(
+            name, _Queue(QueueRules(name=name, max_delivery_count=MANY))
+        )
+        fresh, self._queues[of].dead = self._queues[of].dead, []
+        for item in fresh:
+            item.queue, item.delivery_count, item.locked_until = name, 0, None
+            dead.waiting.append(item)
+        return dead
 
     def held(self) -> list[Received]:
         """Messages that somebody holds."""
@@ -73,12 +94,9 @@ class SimBus(FakeBus):
     def is_empty(self) -> bool:
         """Nothing waits, is held, or is scheduled."""
         return not any(
-            queue.waiting or queue.locked or queue.scheduled for queue in self._queues.values()
+            queue.waiting or queue.locked or queue.scheduled or queue.dead
+            for queue in self._queues.values()
         )
-
-    def dead(self, name: str) -> list[Received]:
-        """The dead letters of a queue."""
-        return self._queues[name].dead
 
     def standing(self, name: str) -> list[list[Received]]:
         """What is there to be lost: the waiting and the scheduled."""
@@ -140,8 +158,14 @@ class Estate:
         self.databases = SimDatabases(self.data, self.arm)
         self.edge = SimEdge(self)
         self.served: dict[str, Served] = {}
+        self.billing = FakeBilling()
         self.ports = fake_ports(
-            clock=clock, bus=self.bus, arm=self.arm, databases=self.databases, edge=self.edge
+            clock=clock,
+            bus=self.bus,
+            arm=self.arm,
+            databases=self.databases,
+            edge=self.edge,
+            billing=self.billing,
         )
         self.tables: FakeTables = self.ports.tables  # pyright: ignore[reportAttributeAccessIssue]
         self.secrets: FakeSecrets = self.ports.secrets  # pyright: ignore[reportAttributeAccessIssue]

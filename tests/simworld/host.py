@@ -39,6 +39,7 @@ ENVIRONMENT = some_environment(
     KPAX_POLL_FLOOR_S="0.5",
     KPAX_SWEEP_SCHEDULE="0 * * * * *",
     KPAX_BACKUP_SCHEDULE="0 0 2 * * *",
+    KPAX_RECONCILE_SCHEDULE="0 23 * * * *",
 )
 KEY = ENVIRONMENT["KPAX_API_KEY"]
 

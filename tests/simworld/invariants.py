@@ -115,7 +115,7 @@ class Rules:
 
     def of_space(self, space: Space) -> None:
         """What holds of one space at each moment."""
-        if not space.order_id or not space.customer_ref:
+        if not space.order_id or (not space.customer_ref and space.status != Status.ERASED):
             raise BrokenError(1, f"{space.space_id} has no order or no owner")
         if space.resources is not None:
             mine = outputs_of(f"{space.space_id}-{space.incarnation}")["resourceGroup"]
@@ -225,9 +225,11 @@ class Rules:
         for space in self.spaces.values():
             owners[f"{space.space_id}-{space.incarnation}"] = space
         stacks = estate.arm.names()
+        strays = {row.key for row in self.rows("strays")}
         for name in stacks:
             space = owners.get(name)
-            if space is None or not (space.op or space.status in STANDING):
+            lives = space is not None and (space.op is not None or space.status in STANDING)
+            if not lives and name not in strays:
                 yield f"stack {name}"
         living = {name: outputs_of(name) for name in stacks}
         hosts = {str(where["databaseHost"]): name for name, where in living.items()}
@@ -294,6 +296,8 @@ def _in_its_place(space: Space) -> None:
     home = CLUSTERS[space.cluster]
     if (space.azure_region, space.backup_region) != (home.azure_region, home.backup_region):
         raise BrokenError(5, f"{space.space_id} is outside of its cluster")
+    if space.status is Status.ERASED:
+        return  # who it was is forgotten
     if space.cluster not in _allowed(space.route_request):
         raise BrokenError(5, f"{space.space_id} may not be in {space.cluster}")
 

@@ -6,10 +6,7 @@ import pytest
 
 from tests.simworld.crash_points import single_faults
 
-NAMES = (
-    "backup",
-    "restore_in_place",
-)
+NAMES = ("backup", "restore_in_place", "resize")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.simworld.crash_points import single_faults
 
-NAMES = ("provision",)
+NAMES = ("provision", "configure")
 
 
 @pytest.mark.parametrize("name", NAMES)

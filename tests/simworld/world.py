@@ -98,6 +98,7 @@ class World:
         self.sweeper = True
         self.misfortune: Callable[[Call], Fault | None] | None = None
         self._is_over = False
+        self._not_before = START
         self._rest = 0
         self._changes = 0
         self._last_tick: dict[str, datetime] = {}
@@ -154,6 +155,10 @@ class World:
         """Go on until nothing more happens; then everything must be as it must be at rest."""
         self.run(self.clock.now() + timedelta(hours=hours), until_rest=True)
         self.rules.at_rest()
+
+    def rest_after(self, moment: datetime) -> None:
+        """The next `settle` goes on to this moment at least."""
+        self._not_before = moment
 
     def advance(self, seconds: float) -> None:
         """Time passes, and everything that is due happens in its order."""
@@ -472,6 +477,8 @@ class World:
         if any(one.status is None for one in self.asked):
             return False
         now = self.clock.now()
+        if now < self._not_before:
+            return False
         wanted = self._sweep_wanted()
         return wanted is None or wanted > now or self._rest >= REST_TICKS
 
