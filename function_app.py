@@ -10,9 +10,10 @@ import geo_router.triggers
 import geo_router.web
 import provisioning.triggers
 import provisioning.watching
-from spaces import telemetry
+from spaces import exporting, telemetry
 
 telemetry.set_up_logging_as_asked()
+exporting.set_up_as_asked()
 
 app = func.FunctionApp()
 app.register_functions(provisioning.triggers.blueprint)

@@ -10,12 +10,13 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from spaces import tracing
 from spaces.errors import ConflictError, ErrorKind, LostRaceError, UnknownError
 from spaces.planner import needed
 from spaces.registry import Registry
 from spaces.saga import dues, watch
 from spaces.saga.changes import change_of, look_message
-from spaces.saga.decide import Again, Finish, Park, decide, last_start
+from spaces.saga.decide import Advance, Again, Finish, Park, decide, last_start
 from spaces.saga.late import take_back
 from spaces.saga.outcomes import Outcome, Retry, Wait, Work
 from spaces.saga.perform import perform
@@ -23,6 +24,8 @@ from spaces.saga.plan_next import plan_next
 from spaces.saga.promises import say_again
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from spaces.messages import Poke
     from spaces.model import Running, Space
     from spaces.ports import Ports
@@ -70,7 +73,10 @@ async def _attempt(ports: Ports, plan: Plan, space: Space, op: Running) -> Outco
     now = ports.clock.now()
     if op.attempt_s and now > last_start(op):
         return Retry(kind=ErrorKind.TRANSIENT, reason=op.detail or "no attempt came in time")
-    return await perform(ports, plan, Work(space=space, op=op, now=now))
+    with tracing.attempt(space.space_id, op):
+        outcome = await perform(ports, plan, Work(space=space, op=op, now=now))
+        tracing.told(type(outcome).__name__.lower(), getattr(outcome, "reason", ""))
+        return outcome
 
 
 async def _settle(
@@ -113,6 +119,7 @@ async def _settle(
             loaded = await registry.require(poke.space_id)
             continue
         log.info("step.committed", extra=_fields(op, poke.space_id) | _told(outcome, decision))
+        _traced(poke.space_id, op, outcome, decision, now)
         await ports.bus.send(promised)  # 5
         await _after(ports, change.space, op, decision)
         return True
@@ -137,6 +144,16 @@ async def _after(ports: Ports, space: Space, op: Running, decision: Decision) ->
             await plan_next(ports, space.space_id)
         elif space.held is None:
             await watch.drop(ports.tables, space.space_id, op.op_id)
+
+
+def _traced(
+    space_id: str, op: Running, outcome: Outcome, decision: Decision, now: datetime
+) -> None:
+    """Count the step that ended, and record the operation that did."""
+    if isinstance(decision, Finish) or (isinstance(decision, Advance) and decision.step_ended):
+        tracing.step_ended(op, type(outcome).__name__.lower(), now)
+    if isinstance(decision, Finish):
+        tracing.operation_ended(space_id, decision.op, decision.status, now)
 
 
 def _told(outcome: Outcome, decision: Decision) -> dict[str, str]:
