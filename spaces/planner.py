@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from spaces.model import Running, Space
 
-# What starts by itself: the kinds that some room carries.
-CARRIED = frozenset({OpKind.PROVISION})
-
 # The pause after an operation that was needed and failed: doubling, and never given up.
 FIRST_PAUSE = timedelta(seconds=60)
 LONGEST_PAUSE = timedelta(hours=1)
@@ -47,9 +44,7 @@ def needed(space: Space, now: datetime) -> Need | None:
     if space.op is not None or halted or space.quarantined is not None:
         return None
     need = _wanted(space, now)
-    if need is None or need.kind not in CARRIED or _is_set_back(space, need.kind, now):
-        return None
-    return need
+    return None if need is None or _is_set_back(space, need.kind, now) else need
 
 
 def due_at(space: Space, now: datetime) -> datetime | None:

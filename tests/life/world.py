@@ -16,8 +16,9 @@ from backups.plans import QUEUE
 from provisioning.plans import PLANS
 from provisioning.plans import QUEUE as STEPS
 from spaces import audit, configuration, names, power, strays
+from spaces.desire import overridden
 from spaces.messages import Poke
-from spaces.model import OpKind, OpStatus, Space, Status
+from spaces.model import OpKind, OpStatus, Override, Space, Status, Wish
 from spaces.ports import Instance, Server, StackState
 from spaces.registry import HOST_ROW, HOSTS
 from spaces.saga.begin import Cause, begin
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
     from tests.fakes.edge import Request
 
 ZONES = {"starter": ("1", "2"), "standard": ("1", "2"), "premium": ("1", "2", "3")}
+# What an operator's word over billing's says beside starting these.
+WISHES = {
+    OpKind.SUSPEND: Wish.SUSPENDED,
+    OpKind.RESUME: Wish.ACTIVE,
+    OpKind.CANCEL: Wish.CANCELLED,
+}
 CLUSTER_VAULT = "https://kv-kx-france.vault.azure.net/"
 
 
@@ -65,8 +72,14 @@ class World(backups_world.World):
         """Start an operation as an operator's request does, calmly; answers its id."""
         loaded = await self.registry.require(self.first.space_id)
         told: Facts = {**params}
+        now, wish = self.clock.now(), WISHES.get(kind)
+        override = wish and Override(wish=wish, reason="a test", actor="key:ops", at=now)
         cause = Cause(
-            actor="key:ops", source="test", cause_id=key or f"{kind}-{loaded.etag}", params=told
+            actor="key:ops",
+            source="test",
+            cause_id=key or f"{kind}-{loaded.etag}",
+            params=told,
+            change=lambda space: overridden(space, override, now) if override else space,
         )
         return (await begin(self.bare, loaded, OUTLINES[kind], cause)).op_id
 

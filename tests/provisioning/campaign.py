@@ -276,10 +276,11 @@ class Campaign(World):
 
     def _react(self) -> None:
         for name in self.arm.names():
-            if name in self._served:
-                continue
-            self._served.add(name)
             request = self.arm.request(name)
+            version = f"{name}:{request.parameters['plan']}"
+            if version in self._served:
+                continue
+            self._served.add(version)
             told, outputs = request.parameters, _outputs(request)
             zones = ZONES[str(told["plan"])]
             group, scale_set = str(outputs["resourceGroup"]), str(outputs["scaleSet"])

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from provisioning.plans import PROVISION
-from spaces import audit
+from spaces import audit, power
+from spaces.lifecycle import MATRIX
 from spaces.model import OpStatus, Phase, Space, Status
 
 if TYPE_CHECKING:
     from spaces.ports import Stored
     from tests.provisioning.campaign import Campaign, Ordered
-
-STEPS = [step.name for step in PROVISION.steps]
 
 
 class Progress:
@@ -39,8 +37,11 @@ class Progress:
             assert space.billing.sequence >= before.billing.sequence, "billing went back"
         if before.op is not None and space.op is not None:
             assert before.op.op_id == space.op.op_id, "a second operation beside the first"
-        if before.status is not Status.REQUESTED:
-            assert space.status is before.status, f"{before.status} became {space.status}"
+        if space.status is not before.status:
+            assert before.op is not None, f"{before.status} became {space.status} by itself"
+            rule = MATRIX[before.op.kind]
+            assert before.status in rule.start
+            assert space.status in {rule.success, rule.failure}
 
 
 def _mark(space: Space) -> tuple[int, int, int, int, int]:
@@ -108,13 +109,14 @@ async def _check_operations(world: Campaign, space: Space) -> None:
         found = await world.registry.operation(space.space_id, row.op_id)
         assert found is not None
         steps = {step.name: step.status for step in found[1]}
+        planned = list(row.steps)
         if row.status is OpStatus.SUCCEEDED:
-            assert list(steps) == STEPS
+            assert list(steps) == planned
             assert set(steps.values()) == {OpStatus.SUCCEEDED}
         else:
             assert row.error, "it ended without a reason"
-            reached = max((STEPS.index(name) for name in steps), default=0)
-            assert list(steps) == STEPS[: reached + 1], f"rows are missing: {list(steps)}"
+            reached = max((planned.index(name) for name in steps), default=0)
+            assert list(steps) == planned[: reached + 1], f"rows are missing: {list(steps)}"
 
 
 async def _check_end(
@@ -127,13 +129,17 @@ async def _check_end(
     assert space.billing is not None, "the paid event was lost"
     assert space.billing.sequence == ordered.newest, "the newest billing state was lost"
     match space.status:
-        case Status.ACTIVE:
-            assert last.status is OpStatus.SUCCEEDED
+        case Status.ACTIVE | Status.SUSPENDED:
+            assert last.status is OpStatus.SUCCEEDED, (last.kind, last.error)
             assert mine == [f"{space.space_id}-{space.incarnation}"]
             assert host is not None
             assert (host.values["space_id"], host.values["confirmed"]) == (space.space_id, True)
             plan = world.arm.request(mine[0]).parameters["plan"]
             assert plan == space.tier.value, "the stack is of another tier"
+            parts = (power.machines(space), power.database(space))
+            running = [world.arm.is_on(part) for part in parts if part is not None]
+            assert running == [space.status is Status.ACTIVE] * 2, "it runs, or it rests"
+            assert world.arm.request(mine[0]).parameters["routeEnabled"] is running[0]
         case Status.FAILED:
             assert last.status is OpStatus.FAILED
             assert mine == [], f"left over: {mine}"

@@ -225,4 +225,4 @@ async def test_later_events_need_no_order_id() -> None:
     await world.send(suspended, message_id="b")
     await world.settle()
     space = await world.space(order.space_id)
-    assert (space.desired, space.status) == ("suspended", Status.ACTIVE)
+    assert (space.desired, space.status) == ("suspended", Status.SUSPENDED)

@@ -84,10 +84,11 @@ async def test_a_tier_that_changes_under_an_opening_waits_for_it() -> None:
     assert space.billing is not None
     assert (space.status, space.tier, space.billing.plan) == (
         Status.ACTIVE,
-        "standard",
+        "premium",
         "premium",
     )
-    assert world.arm.request(f"{space_id}-1").parameters["plan"] == "standard"
+    assert world.arm.request(f"{space_id}-1").parameters["plan"] == "premium"
+    assert [op.kind for op in await operations(world, space_id)] == ["provision", "resize"]
 
 
 async def test_a_step_that_kills_its_process_ends_with_an_operator() -> None:
