@@ -1,6 +1,6 @@
 """What an attempt has stored so far, so that the next one after a crash does not store it again.
 
-A journal is written whenever another 32 MiB of packs are safe. It names no tables and no paths:
+A journal is written whenever another two packs are safe. It names no tables and no paths:
 only digests of plain bytes and where these lie. Journals belong to the number of the manifest
 their run was to write; once that number is published, nobody reads them.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backups.store.packs import Writer
     from backups.store.snapshots import Listing
 
-EVERY_BYTES = 32 << 20
+EVERY_BYTES = 24 << 20  # every second full pack
 _ROWS = 20_000
 
 
