@@ -159,7 +159,7 @@ def _step_view(name: str, number: int, row: StepRow | None, live: Running | None
     if live is not None and live.at == number:
         return StepView(
             name=name,
-            status=OpStatus.RUNNING.wire,
+            status=(OpStatus.NEEDS_OPERATOR if live.stuck else OpStatus.RUNNING).wire,
             started_at=live.step_started_at,
             ended_at=None,
             attempts=live.attempt,

@@ -55,7 +55,8 @@ async def begin(ports: Ports, loaded: Loaded, plan: Outline, cause: Cause) -> Ru
     """
     space, now = loaded.space, ports.clock.now()
     may_start(space, plan.kind, now)
-    op = started(space, plan, cause.params, now)
+    changed = cause.change(space) if cause.change is not None else space
+    op = started(changed, plan, cause.params, now)
     registry = Registry(ports.tables)
     await watch.put(
         ports.tables,
@@ -66,7 +67,7 @@ async def begin(ports: Ports, loaded: Loaded, plan: Outline, cause: Cause) -> Ru
     )
     # After the watch: who pauses reads the watches after writing the pause, and one sees the other.
     await pauses.refuse_paused(ports.tables, space)
-    promised = await registry.commit(loaded, starting(space, op, plan, cause), now=now)
+    promised = await registry.commit(loaded, starting(changed, op, plan, cause), now=now)
     await ports.bus.send(promised)
     return op
 
@@ -89,12 +90,11 @@ def started(space: Space, plan: Outline, params: Facts, now: datetime) -> Runnin
 
 
 def starting(space: Space, op: Running, plan: Outline, cause: Cause) -> Change:
-    """The one transaction that starts `op`; its cause's change comes first. Pure."""
-    changed = cause.change(space) if cause.change is not None else space
+    """The one transaction that starts `op` on a space with its cause's change. Pure."""
     if plan.kind is OpKind.PROVISION and space.op_seq > 0:
         # The names of what was deleted stay taken for a while (a vault's until it is purged).
-        changed = replace(changed, incarnation=changed.incarnation + 1, resources=None)
-    occupied = replace(changed, op=op, op_seq=space.op_seq + 1)
+        space = replace(space, incarnation=space.incarnation + 1, resources=None)
+    occupied = replace(space, op=op, op_seq=space.op_seq + 1)
     data: Facts = {"operation_id": op.op_id, "kind": op.kind.value}
     return Change(
         space=occupied,

@@ -11,13 +11,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spaces import audit, pauses
-from spaces.errors import LostRaceError
+from spaces.errors import ConflictError, LostRaceError, RefusedError, UnknownError
 from spaces.registry import Change, Registry
 from spaces.saga import watch
 from spaces.saga.changes import poke_message
 from spaces.saga.outline import OUTLINES
+from spaces.saga.plan_next import plan_next
+from spaces.saga.promises import say_again
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from spaces.model import Mark, Running, Space
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from spaces.registry import Loaded
 
 log = logging.getLogger("kpax.saga")
+
+SOURCE = "operator"
+RACES = 5
 
 
 def marked(space: Space, *, paused: Mark | None, held: Mark | None, now: datetime) -> Space:
@@ -97,3 +103,86 @@ async def tell_all(ports: Ports) -> None:
         loaded = await registry.load(watched.space_id)
         if loaded is not None and pauses.over(loaded.space, standing) != loaded.space.held:
             await tell(ports, loaded, pauses.over(loaded.space, standing))
+
+
+async def pause_space(ports: Ports, space_name: str, mark: Mark, *, cause_id: str) -> Space:
+    """Pause one space, by id or name; the same cause again changes nothing.
+
+    Raises `NotFoundError`, and `RefusedError` where it is paused already.
+    """
+
+    def pausing(space: Space) -> Space:
+        if space.paused is not None:
+            raise _refused(space, f"it is paused already: {space.paused.reason}")
+        return marked(space, paused=mark, held=space.held, now=mark.at)
+
+    return await _put(ports, space_name, mark, pausing, act="space.paused", cause_id=cause_id)
+
+
+async def unpause_space(ports: Ports, space_name: str, mark: Mark, *, cause_id: str) -> Space:
+    """End the pause of one space: what ran goes on, the planner is asked. Raises like the other."""
+
+    def going_on(space: Space) -> Space:
+        if space.paused is None:
+            raise _refused(space, "it is not paused")
+        return marked(space, paused=None, held=space.held, now=mark.at)
+
+    space = await _put(
+        ports, space_name, mark, going_on, act="space.unpaused", cause_id=cause_id
+    )
+    if space.op is None:
+        await plan_next(ports, space.space_id)
+    return space
+
+
+async def _put(
+    ports: Ports,
+    space_name: str,
+    mark: Mark,
+    change: Callable[[Space], Space],
+    *,
+    act: str,
+    cause_id: str,
+) -> Space:
+    registry = Registry(ports.tables)
+    for _ in range(RACES):
+        loaded = await registry.find(space_name)
+        space = loaded.space
+        if await registry.has_seen(space.space_id, SOURCE, cause_id):
+            await say_again(ports, registry, space)
+            return space
+        after = change(space)
+        if space.op is not None or after.paused is None:
+            await _watch(ports, registry, space, mark.at)
+        entry = audit.Entry(
+            act=act, actor=mark.actor, obj=space.space_id, detail={"reason": mark.reason}
+        )
+        write = Change(
+            space=after, entry=entry, inbox=(SOURCE, cause_id), next=message_of(space, after)
+        )
+        try:
+            promised = await registry.commit(loaded, write, now=mark.at)
+        except (LostRaceError, ConflictError, UnknownError):
+            continue
+        log.warning(act, extra={"space": space.space_id, "reason": mark.reason})
+        await ports.bus.send(promised)
+        return after
+    raise UnknownError(
+        "the space changes faster than it can be paused",
+        where=f"space {space_name[:64]}",
+        remedy="Try again.",
+    )
+
+
+async def _watch(ports: Ports, registry: Registry, space: Space, now: datetime) -> None:
+    await watch.put(
+        ports.tables,
+        space.space_id,
+        space.op.op_id if space.op is not None else space.next_op_id(),
+        now=now,
+        before_taking_over=lambda: say_again(ports, registry, space),
+    )
+
+
+def _refused(space: Space, what: str) -> RefusedError:
+    return RefusedError(what, where=f"space {space.space_id} · {space.name}")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from spaces import audit
+from spaces.desire import told
 from spaces.errors import ConflictError, LostRaceError, RefusedError, UnknownError
 from spaces.planner import due_at, needed, stopping
 from spaces.registry import Change, Registry
@@ -61,13 +63,14 @@ async def plan_next(ports: Ports, space_id: str) -> Planned:
         need = needed(loaded.space, now)
         if need is None:
             await dues.ahead(ports.tables, loaded.space, now)
-            return Planned.LATER if _is_halted(loaded.space) else Planned.NOTHING
+            return Planned.NOTHING if loaded.space.held is None else Planned.LATER
         cause = Cause(
             actor=PLANNER,
             source=PLANNER,
             cause_id=loaded.space.next_op_id(),
             params=need.params,
             reason=need.why,
+            change=partial(told, now=now),
         )
         try:
             await begin(ports, loaded, OUTLINES[need.kind], cause)
@@ -144,7 +147,7 @@ async def _write(ports: Ports, loaded: Loaded, after: Space, cause: Cause, act: 
     messages = await registry.commit(loaded, change, now=now)
     nudge = _nudge(loaded.space, after, now)
     await ports.bus.send([*messages, *nudge])
-    if watched and needed(after, now) is None and not _is_halted(after):
+    if watched and needed(after, now) is None and after.held is None:
         await watch.drop(ports.tables, after.space_id, op_id)
 
 
@@ -184,10 +187,6 @@ def _refused(space: Space, error: RefusedError) -> Planned:
         return Planned.LATER
     log.warning("operation.refused", extra=fields)
     return Planned.NOTHING
-
-
-def _is_halted(space: Space) -> bool:
-    return space.paused is not None or space.held is not None
 
 
 def _stop_id(space: Space) -> str:

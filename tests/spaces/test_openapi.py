@@ -38,7 +38,7 @@ def test_the_queues_of_triggers_are_declared() -> None:
         for one in json.loads((ROOT / "infra" / "queues.json").read_text())["queues"]
     }
     used = {
-        binding.queue_name
+        binding.queue_name.removesuffix("/$DeadLetterQueue")
         for one in FUNCTIONS
         for binding in one.get_bindings()
         if hasattr(binding, "queue_name")
