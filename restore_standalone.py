@@ -323,27 +323,33 @@ def find_2(store, key, names, at):
             raise Problem(BAD_INPUT, f"the store holds no snapshot {at}")
         return manifest
     heads = sorted(name for name in names if name.startswith("j/") and name.endswith("/head"))
-    if (
-        heads
-        and (not numbers or heads[-1][2:10] > numbers[-1][2:])
-        and not over(store, key, heads[-1])
-    ):
-        raise damaged(f"s/{heads[-1][2:10]}", "it is missing, and was the newest manifest")
+    head = head_of(store, key, heads[-1]) if heads else None
+    if head and head["name"] not in numbers and not is_over(head["keep_until"]):
+        raise damaged(head["name"], "it is missing, and was the newest manifest")
     for name in reversed(numbers):
         manifest = Manifest2(store, key, name)
+        if (
+            head
+            and head["name"] == name
+            and hashlib.sha256(manifest.raw).hexdigest() != head["sha256"]
+        ):
+            raise damaged(name, "it is not the manifest that its run published")
         if manifest.header["state"] == "complete":
             return manifest
     raise Problem(BAD_INPUT, "the store holds no complete snapshot")
 
 
-def over(store, key, name):
-    """Whether the manifest of a head has expired; a damaged head says nothing."""
+def head_of(store, key, name):
+    """What the run of the newest manifest left word of; a damaged head says nothing."""
     raw = store.read(name)
     try:
         cipher = AESGCM(derived(key, "object", 2, raw[8:40], name))
-        until = json.loads(unsealed(cipher, name, 0, raw[40:]))["keep_until"]
+        return json.loads(unsealed(cipher, name, 0, raw[40:]))
     except (Problem, ValueError):
-        return True
+        return None
+
+
+def is_over(until):
     return datetime.fromisoformat(until.replace("Z", "+00:00")) < datetime.now(UTC)
 
 

@@ -367,16 +367,24 @@ def authenticate(store: ObjectStore, keys: Keys, name: str) -> tuple[Header, str
         return _authenticated(body, keys, name, None)
 
 
-def read_header(data: BinaryIO, name: str) -> tuple[Header, bytes]:
-    """The clear header, not authenticated, and the bytes up to its end: what needs no key."""
+def read_header(data: BinaryIO, name: str) -> Header:
+    """The clear header, not authenticated: what housekeeping reads without a key."""
+    return _decoded(_clear(data, name), name)
+
+
+def _clear(data: BinaryIO, name: str) -> bytes:
+    """The bytes up to the header's end."""
     before = data.read(_FIXED_BYTES)
     length = int.from_bytes(before[len(MAGIC) :], "big")
     if len(before) != _FIXED_BYTES or not before.startswith(MAGIC) or length > _HEADER_LIMIT:
         raise damaged(name, "it does not begin as a manifest")
-    said = data.read(length)
+    return before + data.read(length)
+
+
+def _decoded(clear: bytes, name: str) -> Header:
     try:
-        return msgspec.json.decode(said, type=Header), before + said
-    except msgspec.MsgspecError as error:
+        return msgspec.json.decode(clear[_FIXED_BYTES:], type=Header)
+    except (ValueError, msgspec.MsgspecError) as error:
         raise damaged(name, f"its header cannot be read: {error}") from error
 
 
@@ -399,11 +407,12 @@ def _open_base(store: ObjectStore, keys: Keys, header: Header) -> Manifest:
 def _authenticated(
     body: BinaryIO, keys: Keys, name: str, expected_sha256: str | None
 ) -> tuple[Header, str]:
-    header, said = read_header(body, name)
+    said = _clear(body, name)
     salt, mac = body.read(SALT_BYTES), body.read(_MAC_BYTES)
     key = keys.derived("manifest header", salt=salt, name=name)
     if not hmac.compare_digest(mac, hmac.digest(key, said + salt, "sha256")):
         raise damaged(name, "its header is not what was stored")
+    header = _decoded(said, name)
     if header.version != VERSION or name_of(header.sequence) != name:
         raise damaged(name, "its header speaks of another manifest")
     whole = hashlib.sha256(said + salt + mac)

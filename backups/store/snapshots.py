@@ -153,7 +153,22 @@ def look_at_chain(
             seen[name] = Seen(name, header, sha256)
     for one in seen.values():
         found += _missed_by(one, seen, listing)
+    if (newest := seen.get(name_of(listing.newest))) is not None:
+        replaced = _replaced(store, keys, listing, newest.sha256)
+        found += [replaced] if replaced else []
     return list(seen.values()), found
+
+
+def _replaced(
+    store: ObjectStore, keys: Keys, listing: Listing, sha256: str
+) -> DamagedError | None:
+    """The newest manifest has no successor to know it by: its head does."""
+    if listing.newest not in listing.heads:
+        return None
+    head = read_head(store, keys, listing.heads[listing.newest])
+    if head is None or head.sha256 == sha256:
+        return None
+    return damaged(head.name, "it is not the manifest that its run published")
 
 
 def _missed_by(one: Seen, seen: dict[str, Seen], listing: Listing) -> list[DamagedError]:
@@ -188,6 +203,11 @@ def open_latest(store: ObjectStore, keys: Keys, listing: Listing) -> Manifest:
         raise missing
     for sequence in reversed(listing.sequences):
         manifest = open_manifest(store, keys, name_of(sequence))
+        if sequence == listing.newest:
+            replaced = _replaced(store, keys, listing, manifest.sha256)
+            if replaced is not None:
+                manifest.close()
+                raise replaced
         if manifest.header.state == "complete":
             return manifest
         manifest.close()

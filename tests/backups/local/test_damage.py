@@ -167,6 +167,46 @@ def test_a_damaged_latest_is_an_error_and_never_an_older_one(
         back(store, tmp_path / "back")
 
 
+def test_a_manifest_of_a_fork_is_not_taken_for_the_stores_own(tmp_path: Path) -> None:
+    """Same key, same number, authentic: only successor and head know it is another."""
+    files = tmp_path / "files"
+    trees.fill(files, trees.seeded(7))
+    store = FakeStore()
+    run(store, files)
+    fork = copy_of(store)
+    run(store, files)
+    run(fork, files)
+    store.objects["s/00000002"] = fork.objects["s/00000002"]
+    assert "s/00000002" in found(lambda: check(store, full=False))
+    assert found(lambda: back(store, tmp_path / "back")) == {"s/00000002"}
+    again = copy_of(fork)
+    run(again, files)
+    again.objects["s/00000002"] = good_of(fork, files)
+    assert "s/00000002" in found(lambda: check(again, full=False))
+
+
+def good_of(fork: FakeStore, files: Path) -> bytes:
+    """Another authentic second manifest."""
+    rival = copy_of(fork)
+    for name in [name for name in rival.objects if "00000002" in name]:
+        del rival.objects[name]
+    run(rival, files)
+    return rival.objects["s/00000002"]
+
+
+def test_no_bit_of_a_manifest_changes_unseen_by_the_structural_check(tmp_path: Path) -> None:
+    store = FakeStore()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "f").write_text("x")
+    run(store, tmp_path / "files")
+    whole = store.objects["s/00000001"]
+    for at in range(0, len(whole), 5):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << at % 8
+        store.objects["s/00000001"] = bytes(changed)
+        assert found(lambda: check(store, full=False)) == {"s/00000001"}, at
+
+
 def test_a_finding_names_snapshots_and_what_is_affected(tmp_path: Path) -> None:
     store = FakeStore()
     files = tmp_path / "files"
