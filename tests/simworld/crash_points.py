@@ -119,6 +119,27 @@ def report(names: Iterable[str]) -> tuple[dict[str, object], bool, list[str]]:
     return document, all(tally.is_good() for tally in tallies.values()), failures
 
 
+def controlled(document: dict[str, object]) -> list[str]:
+    """Add the negative controls to the document; answers what is not as it must be.
+
+    A campaign that finds something in the shipped code proves nothing about a variant of it.
+    """
+    from tests.simworld.campaigns import CAMPAIGNS  # noqa: PLC0415 - they are made of this module
+    from tests.simworld.controls import CONTROLS, caught  # noqa: PLC0415
+
+    wrong = [
+        f"campaign {name}: {found}"
+        for name, campaign in CAMPAIGNS.items()
+        if (found := campaign())
+    ]
+    found = {name: bool(caught(control)) for name, control in CONTROLS.items()}
+    document["controls"] = {
+        name: {"caught": was_caught, "by": CONTROLS[name].campaign}
+        for name, was_caught in found.items()
+    }
+    return wrong + [f"control {name} was not caught" for name, was in found.items() if not was]
+
+
 def main() -> int:
     """Run everything and print the document."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -126,10 +147,11 @@ def main() -> int:
     asked = parser.parse_args()
     with host.in_place():
         document, is_good, failures = report(OPERATIONS)
+        failures += controlled(document)
     for line in failures:
         sys.stderr.write(f"{line}\n")
     sys.stdout.write(f"{json.dumps(document, indent=None if asked.json else 2)}\n")
-    return 0 if is_good else 1
+    return 0 if is_good and not failures else 1
 
 
 if __name__ == "__main__":

@@ -63,8 +63,13 @@ class Process:
     task: asyncio.Task[Any] | None = None
     is_dead: bool = False
     is_asleep: bool = False
+    keeps_lock: bool = False
     gates: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
     calls: int = 0
+
+    def holds_lock(self) -> bool:
+        """Whether the host renews the lock of its message."""
+        return self.keeps_lock or not self.is_asleep
 
 
 def error_of(call: Call, *, after: bool, throttled: bool = False) -> KpaxError:

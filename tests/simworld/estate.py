@@ -91,12 +91,22 @@ class SimBus(FakeBus):
         self._settle(queue)
         return bool(queue.waiting)
 
-    def is_empty(self) -> bool:
-        """Nothing waits, is held, or is scheduled."""
+    def is_empty(self, *, but: list[Received]) -> bool:
+        """Nothing waits or is scheduled, and nothing is held but these."""
+        known = {id(item) for item in but}
         return not any(
-            queue.waiting or queue.locked or queue.scheduled or queue.dead
+            queue.waiting
+            or queue.scheduled
+            or queue.dead
+            or [item for item in queue.locked if id(item) not in known]
             for queue in self._queues.values()
         )
+
+    def vanish(self, message: Message) -> None:
+        """A message that was accepted is gone."""
+        queue = self._queues[message.queue]
+        queue.waiting = [item for item in queue.waiting if item.message is not message]
+        queue.scheduled = [item for item in queue.scheduled if item.message is not message]
 
     def standing(self, name: str) -> list[list[Received]]:
         """What is there to be lost: the waiting and the scheduled."""

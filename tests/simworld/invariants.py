@@ -89,7 +89,7 @@ class Rules:
         self.estate = estate
         self.spaces: dict[str, Space] = {}
         self.alarms: dict[str, set[str]] = {}
-        self.unswept = False
+        self.unswept = self.had_outage = False
         self.newest: dict[str, int] = {}
         self.leaks: list[str] = []
         for row in estate.tables.rows("spaces"):
@@ -105,9 +105,10 @@ class Rules:
         assert row is not None
         before, space = self.spaces.get(space_id), _space(row)
         self.spaces[space_id] = space
-        self._one_entry(space_id, keys)
         if before is not None:
             _forward(before, space)
+        self._one_entry(space_id, keys)
+        if before is not None:
             self._told(before, space, keys)
         if space.status is Status.DELETED and (before is None or before.status != space.status):
             self._final_backup(space)
@@ -545,6 +546,14 @@ def nothing_passes_its_deadline_in_silence(rules: Rules) -> None:
         own = min(op.step_deadline_at, op.step_started_at + longest + EXTENSION)
         if now > max(own, op.next_poke_at) + timedelta(seconds=step.attempt_s) + STUCK:
             raise BrokenError(9, f"{op.op_id} stands at {op.step} since {op.step_started_at}")
+
+
+@_rule(9, always=False)
+def what_was_lost_came_again_in_time(rules: Rules) -> None:
+    """A step whose deadline nobody saw gets more time: only an outage may be the reason."""
+    for row in rules.rows("spaces", "aud!"):
+        if '"operation.extended"' in str(row.values["entry"]) and not rules.had_outage:
+            raise BrokenError(9, f"nobody looked at {row.partition}, and no outage explains it")
 
 
 # --- 10: one entry, one event --------------------------------------------------------------------

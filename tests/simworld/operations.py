@@ -14,7 +14,6 @@ from typing import Any
 
 from spaces.configuration import APP_ROLE, checked_app_settings
 from spaces.model import OpKind, OpStatus, Space, Status
-from spaces.planner import CARRIED
 from spaces.ports import PartKind
 from tests.simworld import actions as do
 from tests.simworld.arm import outputs_of
@@ -54,7 +53,7 @@ def backed_up(world: World) -> None:
 def suspended(world: World) -> None:
     """A suspended space, because billing says so."""
     backed_up(world)
-    _say(world, OpKind.SUSPEND, "suspended", "suspended")
+    _suspend(world)
     world.settle()
 
 
@@ -71,7 +70,7 @@ def cancelled(world: World) -> None:
 def deleted(world: World) -> None:
     """A deleted space at the end of its retention."""
     cancelled(world)
-    _delete(world)
+    _its_moment_comes(world)
     world.settle()
     until = world.rules.spaces[do.space_id()].retain_until
     assert until is not None
@@ -88,14 +87,6 @@ def quarantined(world: World) -> None:
 # --- what starts them
 
 
-def _say(world: World, kind: OpKind, event: str, status: str, **told: Any) -> None:
-    """Billing says it; what does not start by itself yet is started by an operator."""
-    do.bill(world, sequence=2, kind=event, status=status, **told)
-    if kind not in CARRIED:
-        params = {"plan": told["plan"]} if kind is OpKind.RESIZE else {}
-        do.start(world, kind, params)
-
-
 def _provision(world: World) -> None:
     do.order(world)
     world.settle()
@@ -103,7 +94,7 @@ def _provision(world: World) -> None:
 
 
 def _resize(world: World) -> None:
-    _say(world, OpKind.RESIZE, "plan_changed", "active", plan="premium")
+    do.bill(world, sequence=2, kind="plan_changed", plan="premium")
 
 
 def _configure(world: World) -> None:
@@ -116,34 +107,20 @@ def _rotate(world: World) -> None:
 
 
 def _suspend(world: World) -> None:
-    _say(world, OpKind.SUSPEND, "suspended", "suspended")
+    do.bill(world, sequence=2, kind="suspended", status="suspended")
 
 
 def _resume(world: World) -> None:
     do.bill(world, sequence=3, kind="resumed", status="active")
-    if OpKind.RESUME not in CARRIED:
-        do.start(world, OpKind.RESUME)
 
 
 def _cancel(world: World) -> None:
-    _say(world, OpKind.CANCEL, "deleted", "deleted")
+    do.bill(world, sequence=2, kind="deleted", status="deleted")
 
 
-def _delete(world: World) -> None:
-    _wait_for(world, OpKind.DELETE)
-
-
-def _erase(world: World) -> None:
-    _wait_for(world, OpKind.ERASE)
-
-
-def _wait_for(world: World, kind: OpKind) -> None:
-    """Its moment comes; the sweeper finds it, or an operator does."""
-    if kind in CARRIED:
-        world.rest_after(world.clock.now() + timedelta(minutes=2))
-        return
-    world.advance(120)
-    do.start(world, kind)
+def _its_moment_comes(world: World) -> None:
+    """The grace or the retention ends, and the sweeper finds that."""
+    world.rest_after(world.clock.now() + timedelta(minutes=2))
 
 
 def _quarantine(world: World) -> None:
@@ -281,8 +258,10 @@ OPERATIONS: dict[str, Operation] = {
         Operation("suspend", OpKind.SUSPEND, opened, _suspend, Status.SUSPENDED, _rests),
         Operation("resume", OpKind.RESUME, suspended, _resume, Status.ACTIVE, _serves),
         Operation("cancel", OpKind.CANCEL, opened, _cancel, Status.CANCELLED, _is_ended),
-        Operation("delete", OpKind.DELETE, cancelled, _delete, Status.DELETED, _is_gone),
-        Operation("erase", OpKind.ERASE, deleted, _erase, Status.ERASED, _is_erased),
+        Operation(
+            "delete", OpKind.DELETE, cancelled, _its_moment_comes, Status.DELETED, _is_gone
+        ),
+        Operation("erase", OpKind.ERASE, deleted, _its_moment_comes, Status.ERASED, _is_erased),
         Operation(
             "quarantine", OpKind.QUARANTINE, opened, _quarantine, Status.ACTIVE, _is_closed
         ),

@@ -79,6 +79,8 @@ class World:
         self.clock = self.estate.clock
         self.chance = chance
         self.faults = dict(faults or {})
+        self.sleeps: set[int] = set()
+        self.losing: int | None = None
         self.loop = Loop(self.elapsed)
         self.ports = behind_doors(self.estate.ports, self._enter)
         engine = SimEngine(self.estate.data, self.estate.ports.ids, self.clock)
@@ -101,6 +103,8 @@ class World:
         self._not_before = START
         self._rest = 0
         self._changes = 0
+        self._accepted = 0
+        self._seen = len(self.estate.bus.sent)
         self._last_tick: dict[str, datetime] = {}
         self._next_tick: dict[str, datetime] = {}
         self._sweep_at: tuple[datetime, datetime] | None = None
@@ -169,7 +173,7 @@ class World:
         self.note(f"outage of {seconds} s")
         for process in [*self.processes]:
             self._die(process)
-        self.rules.unswept = True
+        self.rules.unswept = self.rules.had_outage = True
         self.clock.advance(seconds)
         self.estate.react()
 
@@ -181,7 +185,9 @@ class World:
             if self._act():
                 continue
             if until_rest and self._rests():
-                return
+                if not self._wake_one():
+                    return
+                continue
             at = self._next_moment()
             if at is None or at > until:
                 if until_rest:
@@ -197,11 +203,23 @@ class World:
         self._turn()
         return self._act()
 
+    def _wake_one(self) -> bool:
+        asleep = [one for one in self.processes if one.is_asleep]
+        if asleep:
+            self.note(f"awake {asleep[0].name}")
+            asleep[0].is_asleep = False
+            self._rest = 0
+        return bool(asleep)
+
     def tick(self) -> None:
         """Let time go on to the next moment at which something can happen, if it is near."""
         at = self._next_moment()
         if at is not None and at <= self.clock.now() + timedelta(seconds=60):
             self._move_to(at)
+
+    def accepted(self) -> int:
+        """How many messages of working queues the broker has accepted."""
+        return self._accepted
 
     def close(self) -> None:
         """Bury everybody, so that nothing of this world runs on."""
@@ -219,11 +237,12 @@ class World:
     def _act(self) -> bool:
         if self.chance is not None:
             return self._act_by_lot(self.chance)
-        for process in self.processes:
+        awake = [one for one in self.processes if not one.is_asleep]
+        for process in awake:
             if process.gates:
                 process.gates.pop(0).set_result(None)
                 return True
-        if self.processes:
+        if awake:
             return False
         return self._begin(lambda choices: choices[0])
 
@@ -388,6 +407,8 @@ class World:
         await gate
         self.count += 1
         self.calls.append(call)
+        if self.count in self.sleeps:
+            await self._sleep(process)
         fault = self.faults.get(self.count)
         if fault is None and self.misfortune is not None:
             fault = self.misfortune(call)
@@ -404,11 +425,21 @@ class World:
             raise error_of(call, after=True)
         return result
 
+    async def _sleep(self, process: Process) -> None:
+        """It stands before this call, its lock renewed, until nobody else has anything to do."""
+        self.note(f"asleep {process.name}")
+        process.is_asleep = process.keeps_lock = True
+        gate = self.loop.create_future()
+        process.gates.append(gate)
+        await gate
+
     async def _dead(self, process: Process) -> None:
         self._die(process)
         await self.loop.create_future()
 
     def _had_effect(self, process: Process, call: Call, args: Any) -> None:
+        if call.name == "send":
+            self._lose_one()
         if call.name in {"commit", "send", "put_stack", "delete_stack"}:
             self._changes += 1
         process.calls = self._changes
@@ -418,10 +449,19 @@ class World:
             self.estate.react()
             self.rules.always()
 
+    def _lose_one(self) -> None:
+        """The broker loses the message of this number, counted over the queues that are worked on."""
+        for message in self.estate.bus.sent[self._seen :]:
+            self._accepted += 1
+            if self._accepted == self.losing:
+                self.estate.bus.vanish(message)
+                self.note(f"lost {message.message_id}")
+        self._seen = len(self.estate.bus.sent)
+
     # --- time
 
     def _next_moment(self) -> datetime | None:
-        held = {id(item) for process, item in self.items.items() if not process.is_asleep}
+        held = {id(item) for process, item in self.items.items() if process.holds_lock()}
         moments = [
             item.locked_until
             for item in self.estate.bus.held()
@@ -441,7 +481,7 @@ class World:
             now = at
         for process, item in self.items.items():
             until = item.locked_until
-            if not process.is_asleep and until is not None and until >= before:
+            if process.holds_lock() and until is not None and until >= before:
                 item.locked_until = now + timedelta(seconds=LOCK_S)  # the host renews its locks
         self.estate.react()
         self.rules.always()
@@ -472,7 +512,10 @@ class World:
         return min(found, default=None)
 
     def _rests(self) -> bool:
-        if self.processes or not self.estate.bus.is_empty():
+        if any(one for one in self.processes if not one.is_asleep):
+            return False
+        held = [self.items[one] for one in self.processes if one in self.items]
+        if not self.estate.bus.is_empty(but=held):
             return False
         if any(one.status is None for one in self.asked):
             return False
