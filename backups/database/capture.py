@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backups.database import catalog, continuity, fallback, plan, visibility
+from backups.database.catalog import LARGE_OBJECT_LIST, LARGE_OBJECTS
 from backups.database.chains import Keeper, Texts
 from backups.database.model import DatabasePart, Finding, Schema, Segment, Snapshot, Table
 from backups.database.progress import Told
 from backups.database.readers import Reading, weight
 from backups.database.schema import Dumping
 from backups.database.sessions import LockedError, MovedError, Session
-from backups.database.snapshot import LARGE_OBJECTS, Marking, OpenSnapshot
+from backups.database.snapshot import Marking, OpenSnapshot
 from backups.store.keys import digest
 from spaces.errors import KpaxError, TransientError
 
@@ -163,7 +164,7 @@ class _Capture:
                 run.source.opened(self._snapshot.id)
             stamp, dumping = self._definitions()
             plans = self._plans()
-            is_whole = self._read(plans)
+            is_whole = self._read(plans, dumping)
             schema = self._schema(stamp, dumping)
             nonce = marking.wait()
         finally:
@@ -217,17 +218,17 @@ class _Capture:
     def _plans(self) -> list[Plan]:
         relations = [relation for relation in self._snapshot.relations if relation.has_rows]
         objects = catalog.large_objects(self._lead, readable=self._snapshot.reads_large_objects)
-        counts = [*relations, *([objects] if objects and objects.by_blocks else [])]
+        counts = [*relations, *(one for one in objects if one.by_blocks)]
         seen = plan.counted(self._lead, counts, self._past)
         return [
             plan.planned(self._lead, relation, seen.get(relation.oid), self._past, self._today)
-            for relation in [*relations, *([objects] if objects else [])]
+            for relation in [*relations, *objects]
         ]
 
-    def _read(self, plans: Sequence[Plan]) -> bool:
+    def _read(self, plans: Sequence[Plan], dumping: Dumping | None) -> bool:
         """Read what is planned, then what turned out to be doubtful; False when time ran out."""
         tasks = [task for one in plans for task in one.tasks]
-        if not self._pass(tasks):
+        if not self._pass(tasks, dumping):
             return False
         doubtful = [one for one in plans if self._findings or not self._adds_up(one)]
         again = [
@@ -237,7 +238,7 @@ class _Capture:
         ]
         for one in doubtful:
             one.kept = []
-        if not self._pass(again):
+        if not self._pass(again, dumping):
             return False
         for one in plans:
             if not self._adds_up(one):
@@ -247,14 +248,14 @@ class _Capture:
                 )
         return True
 
-    def _pass(self, tasks: Sequence[Task]) -> bool:
+    def _pass(self, tasks: Sequence[Task], dumping: Dumping | None) -> bool:
         largest_first = sorted(tasks, key=lambda task: -task.relation.heap_bytes)
         self._told.expect(weight(tasks))
         reading = Reading(
             self._snapshot,
             self._keeper,
             today=self._run.today,
-            deadline=self._run.deadline,
+            deadline=lambda: self._is_late(dumping),
             report=self._report,
         )
         reading.run(largest_first, connections=self._run.source.connections)
@@ -263,6 +264,11 @@ class _Capture:
             if task.is_audit and not _is_same(segment, task.earlier):
                 self._findings.append(_finding(task, segment))
         return not reading.is_cut_short
+
+    def _is_late(self, dumping: Dumping | None) -> bool:
+        if dumping:
+            dumping.look()
+        return self._run.deadline()
 
     def _report(self, task: Task) -> None:
         self._told.add(weight([task]))
@@ -317,6 +323,8 @@ class _Capture:
     ) -> DatabasePart:
         lead, previous = self._lead, self._run.previous
         tables = [self._table(one, is_whole=is_whole) for one in plans]
+        names = (LARGE_OBJECTS, LARGE_OBJECT_LIST)
+        objects = {table.name: table for table in tables if table.name in names}
         older = previous.snapshots if previous and not is_whole else []
         database, locale = catalog.locale(lead)
         return DatabasePart(
@@ -326,9 +334,10 @@ class _Capture:
             snapshots=[now, *older],
             roles=catalog.roles(lead),
             extensions=catalog.extensions(lead),
-            tables=[table for table in tables if table.name != LARGE_OBJECTS],
+            tables=[table for table in tables if table.name not in objects],
             sequences=catalog.sequences(lead),
-            large_objects=next((t for t in tables if t.name == LARGE_OBJECTS), None),
+            large_objects=objects.get(LARGE_OBJECTS),
+            large_object_list=objects.get(LARGE_OBJECT_LIST),
             schema=schema,
             is_complete=is_whole,
             bytes_read=self._keeper.bytes_read,

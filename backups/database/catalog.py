@@ -6,7 +6,7 @@ belongs to an extension, but for tables that the extension declared as configura
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from backups.database.model import Sequence
@@ -26,10 +26,13 @@ SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relam,
     pg_relation_size(c.oid), coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
     coalesce(e.extname, ''),
     coalesce(e.extcondition[array_position(e.extconfig, c.oid)], ''),
-    ARRAY(SELECT format('%I.%I', pn.nspname, pc.relname) FROM pg_catalog.pg_inherits i
-        JOIN pg_catalog.pg_class pc ON pc.oid = i.inhparent
-        JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace
-        WHERE i.inhrelid = c.oid ORDER BY i.inhseqno)
+    ARRAY(WITH RECURSIVE above(oid) AS (
+            SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid
+            UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits i
+                ON i.inhrelid = above.oid)
+        SELECT format('%I.%I', pn.nspname, pc.relname) FROM above
+        JOIN pg_catalog.pg_class pc ON pc.oid = above.oid
+        JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace ORDER BY above.oid)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::regclass
@@ -273,20 +276,24 @@ def locale(session: Session) -> tuple[str, dict[str, str]]:
     return str(told["datname"]), {name: str(told[name]) for name in kept if told.get(name)}
 
 
-def large_objects(session: Session, *, readable: bool) -> Relation | None:
-    """The large objects as if they were a table; None where there are none.
+LARGE_OBJECTS = "pg_catalog.pg_largeobject"
+LARGE_OBJECT_LIST = "pg_catalog.pg_largeobject_metadata"
 
-    Where the role may not read the table itself, it is one without blocks.
+
+def large_objects(session: Session, *, readable: bool) -> list[Relation]:
+    """The list of large objects and their bytes as if they were tables; nothing if there are none.
+
+    Where the role may not read the bytes as a table, they are one without blocks.
     """
-    if not session.one("SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)")[0]:
-        return None
+    if not session.one(f"SELECT EXISTS (SELECT FROM {LARGE_OBJECT_LIST})")[0]:  # noqa: S608 - a constant of ours
+        return []
     oid, node, size = session.one(
         "SELECT c.oid, pg_relation_filenode(c.oid), pg_relation_size(c.oid)"
         " FROM pg_catalog.pg_class c WHERE c.oid = 'pg_catalog.pg_largeobject'::regclass"
     )
-    return Relation(
+    bytes_of_them = Relation(
         oid=oid,
-        name="pg_catalog.pg_largeobject",
+        name=LARGE_OBJECTS,
         is_root=False,
         is_heap=readable,
         node=node,
@@ -297,3 +304,4 @@ def large_objects(session: Session, *, readable: bool) -> Relation | None:
         condition="",
         parents=(),
     )
+    return [replace(bytes_of_them, oid=0, name=LARGE_OBJECT_LIST, is_heap=False), bytes_of_them]

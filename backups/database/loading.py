@@ -16,6 +16,28 @@ if TYPE_CHECKING:
     from backups.database.sessions import Session
 
 _SETVALS = 200
+# Some at a time: each takes a lock, and locks are few.
+_MAKE_OBJECTS = """
+DO $$
+DECLARE
+    one record;
+    statement text;
+BEGIN
+    FOR one IN SELECT *, row_number() OVER (ORDER BY id) AS n FROM pg_temp.objects LOOP
+        PERFORM lo_create(one.id);
+        FOREACH statement IN ARRAY coalesce(one.granted, '{}') LOOP
+            EXECUTE statement;
+        END LOOP;
+        IF one.comment IS NOT NULL THEN
+            EXECUTE format('COMMENT ON LARGE OBJECT %s IS %L', one.id, one.comment);
+        END IF;
+        EXECUTE format('ALTER LARGE OBJECT %s OWNER TO %I', one.id, one.owner);
+        IF one.n % 500 = 0 THEN
+            COMMIT;
+        END IF;
+    END LOOP;
+END $$
+"""
 
 
 class Loader:
@@ -47,8 +69,22 @@ class Loader:
         session.rows("COMMIT")
         self._compare(table, rows)
 
-    def large_objects(self, session: Session, table: Table) -> None:
-        """The bytes of large objects, which the definitions made empty."""
+    def large_objects(self, session: Session, listed: Table, table: Table | None) -> None:
+        """Large objects: made, given their owners and privileges, then their bytes."""
+        session.rows(
+            "CREATE TEMPORARY TABLE objects (id oid, owner text, comment text, granted text[])"
+        )
+        rows = session.copy_in(
+            f"COPY pg_temp.objects FROM STDIN (ENCODING '{self._part.encoding}')",
+            Feed(self._pieces(listed)),
+        )
+        self._compare(listed, rows)
+        session.rows(_MAKE_OBJECTS)
+        session.rows("DROP TABLE pg_temp.objects")
+        if table is not None:
+            self._bytes(session, table)
+
+    def _bytes(self, session: Session, table: Table) -> None:
         session.rows("BEGIN")
         session.rows(
             "CREATE TEMPORARY TABLE pages (loid oid, at bigint, data bytea) ON COMMIT DROP"

@@ -76,8 +76,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
     `node` is the file it lies in, `fingerprint` a digest of its attributes and of every type they
     are made of. `skips` is false where the text of a row can change although no row does.
-    `parents` are the tables it is a partition or a child of. `condition` belongs to a table of an
-    extension: only rows that the extension did not bring are kept, and restored on top of them.
+    `parents` are all tables above it, of which it is a partition or a child. `condition` belongs
+    to a table of an extension: only rows that the extension did not bring are kept, and restored
+    on top of them.
     """
 
     name: str
@@ -127,8 +128,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabasePart(msgspec.Struct, frozen=True, kw_only=True):
-    """A database in one snapshot. `snapshots[0]` is its own; others only while `is_complete` is not.
+    """A database in one snapshot. `snapshots[0]` is its own; others only in an incomplete part.
 
+    `large_object_list` names large objects with owner, comment and the statements of their
+    privileges, `large_objects` has their bytes: object, offset, bytes.
     `roles` are those that own or may use something; `dump` takes the place of tables and schema
     where the server is too old for segments: then it is an archive of pg_dump.
     """
@@ -142,6 +145,7 @@ class DatabasePart(msgspec.Struct, frozen=True, kw_only=True):
     tables: list[Table]
     sequences: list[Sequence]
     large_objects: Table | None = None
+    large_object_list: Table | None = None
     schema: Schema | None = None
     dump: list[Frame] | None = None
     dump_rows: dict[str, int] = {}
@@ -163,8 +167,8 @@ def references(part: DatabasePart) -> Iterator[Piece]:
 
 def named_frames(part: DatabasePart) -> Iterator[tuple[str, Frame]]:
     """Every frame, with the words that say whose it is."""
-    relations = [*part.tables, part.large_objects] if part.large_objects else part.tables
-    for table in relations:
+    objects = [table for table in (part.large_object_list, part.large_objects) if table]
+    for table in [*part.tables, *objects]:
         for segment in table.segments:
             for frame in segment.frames:
                 yield f"table {table.name}", frame

@@ -64,7 +64,8 @@ class Past:
         if self.part is None:
             return None
         named = None
-        for table in [*self.part.tables, *([lo] if (lo := self.part.large_objects) else [])]:
+        objects = (self.part.large_object_list, self.part.large_objects)
+        for table in [*self.part.tables, *(table for table in objects if table)]:
             if table.oid == relation.oid:
                 return table
             if table.name == relation.name:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backups.database import reading
+from backups.database.catalog import LARGE_OBJECT_LIST, LARGE_OBJECTS
 from backups.database.model import Segment
-from backups.database.snapshot import LARGE_OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -105,6 +105,8 @@ class Reading:
         blocks = span if relation.by_blocks else None
         if relation.name == LARGE_OBJECTS:
             read = reading.large_objects(session, blocks, self._keeper, frames)
+        elif relation.name == LARGE_OBJECT_LIST:
+            read = reading.large_object_list(session, self._keeper, frames)
         elif blocks is None:
             read = reading.whole(session, relation, self._keeper, frames)
         else:

@@ -120,6 +120,22 @@ def large_objects(
     )
 
 
+_OBJECT_LIST = """m.oid, pg_get_userbyid(m.lomowner), obj_description(m.oid, 'pg_largeobject'),
+    CASE WHEN m.lomacl IS NOT NULL THEN ARRAY[
+        format('REVOKE ALL ON LARGE OBJECT %s FROM %I', m.oid, pg_get_userbyid(m.lomowner))] END
+    || ARRAY(SELECT format('GRANT %s ON LARGE OBJECT %s TO %s%s', a.privilege_type, m.oid,
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+            CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+        FROM aclexplode(m.lomacl) WITH ORDINALITY AS a ORDER BY a.ordinality)"""
+
+
+def large_object_list(session: Session, keeper: Keeper, earlier: Sequence[Frame]) -> Read:
+    """Each large object: its owner, its comment, the statements that give its privileges."""
+    cutter = Cutter(keeper, earlier, "large objects")
+    source = "FROM pg_catalog.pg_largeobject_metadata AS m ORDER BY m.oid"
+    return Read(session.copy_out(_copy(session, _OBJECT_LIST, source), cutter), cutter.end())
+
+
 def spans_by_weight(session: Session, relation: Relation, blocks: Span) -> list[Span]:
     """Cut blocks so that what they hold out of line counts."""
     long = [f"coalesce(pg_column_size({c.name}), 0)" for c in relation.columns if c.is_long]

@@ -154,9 +154,9 @@ class _Restore:
         ):
             then = _steps(indexes.pop(table.name, []))
             jobs.append(work.Job(lambda s, t=table: self._loader.table(s, t), then))
-        objects = self._part.large_objects
-        if objects is not None and self._is_whole:
-            jobs.append(work.Job(lambda s: self._loader.large_objects(s, objects)))
+        listed, objects = self._part.large_object_list, self._part.large_objects
+        if listed is not None and self._is_whole:
+            jobs.append(work.Job(lambda s: self._loader.large_objects(s, listed, objects)))
         jobs += [work.Job(one) for left in indexes.values() for one in _steps(left)]
         work.run(self._sessions, jobs)
 
@@ -171,17 +171,13 @@ class _Restore:
             if any(table.parents for table in self._part.tables):
                 spread = [lead]
             work.run(spread, [work.Job(one) for one in _steps(of[Kind.FOREIGN_KEY])])
-        self._in_batches(lead, self._others(of[Kind.OTHER]))
+        # Without foreign keys nothing can be said of them.
+        said = of[Kind.KEY_COMMENT] if self._is_whole else []
+        self._in_batches(lead, (s.text for s in [*of[Kind.OTHER], *said]))
         self._in_batches(lead, (s.text for s in [*grants, *of[Kind.GRANT]]))
         if self._is_whole:
             for statement in of[Kind.LAST]:
                 lead.rows(statement.text)
-
-    def _others(self, found: Sequence[Statement]) -> Iterator[str]:
-        for statement in found:
-            # Foreign keys were left out, and with them what is said of them.
-            if self._is_whole or not statement.text.startswith("COMMENT ON CONSTRAINT "):
-                yield statement.text
 
     def _placed(self, frames: Sequence[Frame]) -> Iterator[Statement]:
         """Statements without the script's settings, which every session has already.
@@ -233,13 +229,9 @@ def _chosen(part: DatabasePart, only: str | None) -> list[Table]:
         + [parent for table in part.tables for parent in table.parents]
         if only in {name, name.removeprefix("public."), name.replace('"', "")}
     }
-    chosen = [table for table in part.tables if table.name in roots]
-    while True:
-        names = roots | {table.name for table in chosen}
-        more = [t for t in part.tables if t not in chosen and names & set(t.parents)]
-        if not more:
-            break
-        chosen += more
+    chosen = [
+        table for table in part.tables if table.name in roots or roots & set(table.parents)
+    ]
     if not chosen:
         raise NotFoundError(f"the snapshot holds no table {only}")
     return chosen

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from backups.database import programs
 from backups.database.catalog import OWN_SCHEMA
 from backups.database.chains import Cutter
-from backups.database.sessions import LOCK_S
 from backups.database.statements import without_token
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from backups.database.chains import Keeper
     from backups.database.model import Frame
 
+# The locks are ours already: whoever bars them waits for us, and would wait for ever.
+_LOCK_MS = 1000
 SECTIONS = ("pre-data", "post-data")
 
 
@@ -53,7 +54,7 @@ class Dumping:
                 f"--snapshot={snapshot}",
                 f"--encoding={'SQL_ASCII' if encoding == 'SQL_ASCII' else 'UTF8'}",
                 f"--exclude-schema={OWN_SCHEMA}",
-                f"--lock-wait-timeout={LOCK_S * 1000}",
+                f"--lock-wait-timeout={_LOCK_MS}",
                 "--no-password",
             ]
             self._running[section] = programs.Running(argv, program)
@@ -68,10 +69,14 @@ class Dumping:
         """The frames of both parts."""
         for thread in self._threads:
             thread.join()
-        for error in self._errors:
-            raise error
+        self.look()
         before, after = (self._frames[section] for section in SECTIONS)
         return before, after
+
+    def look(self) -> None:
+        """Raise what has gone wrong so far."""
+        for error in self._errors:
+            raise error
 
     def stop(self) -> None:
         """End the programs; safe to repeat."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from backups.database import catalog, continuity
+from backups.database.catalog import LARGE_OBJECTS
 from backups.database.sessions import MovedError, Session
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from backups.database.catalog import Relation
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-LARGE_OBJECTS = "pg_catalog.pg_largeobject"
 
 
 class OpenSnapshot:

@@ -144,6 +144,7 @@ class Kind(StrEnum):
     ATTACH = "attach"
     FOREIGN_KEY = "foreign key"
     OTHER = "other"
+    KEY_COMMENT = "comment on a constraint"
     GRANT = "grant"
     LAST = "last"
 
@@ -166,6 +167,7 @@ _ADDED = re.compile(
 )
 _ATTACH = re.compile(r"ALTER INDEX [^;]*\bATTACH PARTITION\b")
 _LAST = re.compile(r"REFRESH |(?:CREATE|ALTER) EVENT TRIGGER |COMMENT ON EVENT TRIGGER ")
+_KEY_COMMENT = re.compile(r"COMMENT ON CONSTRAINT ")
 _GRANT = re.compile(r"GRANT |REVOKE |ALTER DEFAULT PRIVILEGES ")
 _SETTING = re.compile(r"SET |SELECT pg_catalog\.set_config\(")
 
@@ -179,6 +181,7 @@ def classified(text: str) -> Statement:
         return Statement(text, kind, found[1])
     for pattern, kind in (
         (_ATTACH, Kind.ATTACH),
+        (_KEY_COMMENT, Kind.KEY_COMMENT),
         (_LAST, Kind.LAST),
         (_GRANT, Kind.GRANT),
         (_SETTING, Kind.SETTING),
