@@ -33,6 +33,7 @@ class Account:
 
     name: str
     key: str = field(repr=False)
+    second_key: str = field(repr=False)
     blob_endpoint: str
     table_endpoint: str
 
@@ -62,8 +63,20 @@ class AzuriteAccounts:
         with self._home.locked("azurite"):
             keys = self._keys()
             if name not in keys:
-                keys[name] = base64.b64encode(secrets.token_bytes(64)).decode()
+                keys[name] = [_new_key(), _new_key()]
                 self._write(keys)
+            return self._account(name, keys[name])
+
+    def renew(self, name: str, number: int) -> Account:
+        """Make key 1 or 2 of an account anew: Azurite takes the old one no more.
+
+        Raises:
+            KeyError: there is no such account.
+        """
+        with self._home.locked("azurite"):
+            keys = self._keys()
+            keys[name][number - 1] = _new_key()
+            self._write(keys)
             return self._account(name, keys[name])
 
     async def ensure(self, name: str, *, timeout_s: float = 30.0) -> Account:
@@ -97,25 +110,34 @@ class AzuriteAccounts:
 
     def get(self, name: str) -> Account | None:
         """The account, or None where there is none."""
-        key = self._keys().get(name)
-        return self._account(name, key) if key else None
+        keys = self._keys().get(name)
+        return self._account(name, keys) if keys else None
 
-    def _account(self, name: str, key: str) -> Account:
+    def _account(self, name: str, keys: list[str]) -> Account:
         return Account(
             name=name,
-            key=key,
+            key=keys[0],
+            second_key=keys[1],
             blob_endpoint=f"http://127.0.0.1:{self._home.port('azurite_blob')}/{name}",
             table_endpoint=f"http://127.0.0.1:{self._home.port('azurite_table')}/{name}",
         )
 
-    def _keys(self) -> dict[str, str]:
+    def _keys(self) -> dict[str, list[str]]:
         try:
-            return json.loads(self._file.read_bytes())
+            told: dict[str, str | list[str]] = json.loads(self._file.read_bytes())
         except FileNotFoundError:
             return {}
+        # Homes of earlier versions have one key each; Azurite takes it as both.
+        return {
+            name: [keys, keys] if isinstance(keys, str) else keys for name, keys in told.items()
+        }
 
-    def _write(self, keys: dict[str, str]) -> None:
+    def _write(self, keys: dict[str, list[str]]) -> None:
         replace_text(self._file, json.dumps(keys, indent=1))
         # What Azurite reads comes second: an account that answers is always on record.
-        text = ";".join(f"{name}:{key}" for name, key in keys.items())
+        text = ";".join(":".join((name, *pair)) for name, pair in keys.items())
         replace_text(self._home.path("azurite", "accounts.env"), text)
+
+
+def _new_key() -> str:
+    return base64.b64encode(secrets.token_bytes(64)).decode()

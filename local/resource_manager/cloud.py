@@ -64,6 +64,8 @@ class StorageAccount(Protocol):
     @property
     def key(self) -> str: ...  # noqa: D102 — a field
     @property
+    def second_key(self) -> str: ...  # noqa: D102 — a field
+    @property
     def blob_endpoint(self) -> str: ...  # noqa: D102 — a field
     @property
     def table_endpoint(self) -> str: ...  # noqa: D102 — a field
@@ -82,6 +84,10 @@ class Accounts(Protocol):
 
     def get(self, name: str) -> StorageAccount | None:
         """The account."""
+        ...
+
+    def renew(self, name: str, number: int) -> StorageAccount:
+        """One of its two keys made anew."""
         ...
 
 

@@ -180,6 +180,32 @@ async def test_the_connection_string_opens_the_account(
     assert await (await rig.accounts.of_space(*rig.of)).read("theirs", "a") == b"1"
 
 
+async def test_each_of_two_keys_opens_the_account_and_one_is_made_anew(
+    rig: Rig, wire: Wire
+) -> None:
+    first = await rig.accounts.connection_of_space(*rig.of)
+    second = await rig.accounts.connection_of_space(*rig.of, key=2)
+    assert first != second
+    await (await rig.accounts.of_space(*rig.of, key=2)).ensure_container("both")
+    await rig.accounts.renew_key(*rig.of[:2], key=1)
+    assert await rig.accounts.connection_of_space(*rig.of, key=2) == second
+    renewed = await rig.accounts.connection_of_space(*rig.of)
+    assert renewed not in (first, second)
+    if isinstance(rig.accounts, FakeAccounts):
+        return
+    for told in (renewed, second):
+        await AzureBlobs(wire, connection=told["connection_string"]).ensure_container("both")
+    with pytest.raises(DeniedError):
+        await AzureBlobs(wire, connection=first["connection_string"]).ensure_container("both")
+
+
+async def test_where_identities_are_used_there_is_no_key_to_make_anew(wire: Wire) -> None:
+    async with scripted() as server:
+        accounts = _accounts(wire, server.url, allow_shared_key=False)
+        await accounts.renew_key("rg", "kxacme", key=1)
+        assert server.asked == []
+
+
 def _accounts(wire: Wire, url: str, **over: Any) -> AzureAccounts:
     arm = AzureArm(
         wire,

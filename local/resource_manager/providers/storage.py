@@ -26,7 +26,10 @@ class StorageAccounts(Provider):
     type = "Microsoft.Storage/storageAccounts"
     required = ("sku.name", "kind")
     taken = "StorageAccountAlreadyTaken"
-    summary = "an account of the one Azurite (blob and table), with a key of its own"
+    summary = (
+        "an account of the one Azurite (blob and table), with two keys of its own; `listKeys`, "
+        "`regenerateKey`"
+    )
 
     def check(self, body: dict[str, Any], target: ResourceId) -> None:
         """Name and SKU as the service wants them."""
@@ -60,8 +63,8 @@ class StorageAccounts(Provider):
     def act(
         self, verb: str, record: Record, argument: dict[str, Any] | None, cloud: Cloud
     ) -> dict[str, Any]:
-        """`listKeys`."""
-        if verb.lower() != "listkeys":
+        """`listKeys`, `regenerateKey`."""
+        if verb.lower() not in ("listkeys", "regeneratekey"):
             return super().act(verb, record, argument, cloud)
         if record.properties.get("allowSharedKeyAccess") is False:
             # On Azure the keys are listed and then refused by the data plane. Azurite has no
@@ -76,8 +79,17 @@ class StorageAccounts(Provider):
             raise ArmError(
                 "StorageAccountNotFound", f"{record.id.name} was not found.", status=404
             )
+        if verb.lower() == "regeneratekey":
+            name = (argument or {}).get("keyName")
+            one_of(name, ("key1", "key2"), "keyName")
+            if name is None:
+                raise ArmError("InvalidParameter", "'keyName' is required.", target="keyName")
+            account = cloud.accounts.renew(record.id.name, int(name[-1]))
+        keys = (("key1", account.key), ("key2", account.second_key))
         return {
-            "keys": [{"keyName": "key1", "value": account.key, "permissions": "FULL"}],
+            "keys": [
+                {"keyName": name, "value": key, "permissions": "FULL"} for name, key in keys
+            ]
         }
 
 

@@ -61,6 +61,7 @@ class FakeDatabases:
 class FakeAccount:
     name: str
     key: str = "a2V5"
+    second_key: str = "a2V5Mg=="
 
     @property
     def blob_endpoint(self) -> str:
@@ -83,6 +84,14 @@ class FakeAccounts:
 
     def get(self, name: str) -> FakeAccount | None:
         return self.accounts.get(name)
+
+    def renew(self, name: str, number: int) -> FakeAccount:
+        account = self.accounts[name]
+        if number == 1:
+            account.key += "bmV3"
+        else:
+            account.second_key += "bmV3"
+        return account
 
 
 @dataclass
