@@ -79,11 +79,11 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
     """Where a section's bytes are: own frames (offset, size, coding), or the base's section."""
 
     name: str
-    digest: bytes
+    digest: bytes = b""
     frame: int = 0
     offset: int = 0
     size: int = 0
-    coding: int = -1  # -1: equal to the base's section of that name
+    coding: int = -1  # -1: equal to the base's section of that name, which has its digest
 
 
 def name_of(sequence: int) -> str:
@@ -140,7 +140,10 @@ class Manifest:
 
     def digest_of(self, section: str) -> bytes:
         """The keyed digest of a section's bytes."""
-        return self._places[section].digest
+        place = self._places[section]
+        if place.coding < 0 and self.base is not None and self.base.has(section):
+            return self.base.digest_of(section)
+        return place.digest
 
     def read(self, section: str) -> bytes:
         """The bytes of a section. Raises `DamagedError`."""
@@ -212,7 +215,7 @@ class ManifestWriter:
         prefix = None
         if self.base is not None and self.base.has(section):
             if self.base.digest_of(section) == digest:
-                self._places.append(_Place(section, digest))
+                self._places.append(_Place(section))
                 return
             prefix = self.base.read(section)
         coding, encoded = frames.encode(data, prefix=prefix)
