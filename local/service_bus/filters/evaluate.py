@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from local.service_bus.filters import parser as tree
+from local.service_bus.filters import tree
 from local.service_bus.filters.values import FilterError, compare, compute, like, negate
 
 if TYPE_CHECKING:

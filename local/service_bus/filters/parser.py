@@ -1,17 +1,37 @@
 """SQL filters and actions as trees.
 
-One rule of grammar per method, loosest binding first. The documentation knows two sorts, predicates
-and expressions; parentheses may hold either, so each node says which it is and each operator
-checks what it is given. Chains of operators are lists, so that no tree is deeper than its text's
-parentheses.
+One rule of grammar per method, loosest binding first. Parentheses may hold a predicate or an
+expression, so each operator checks which of them it is given.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local.service_bus.filters.lexer import Kind, Token, syntax_error, tokens
+from local.service_bus.filters.tree import (
+    EXPRESSIONS,
+    Assign,
+    Chain,
+    Compare,
+    Constant,
+    Every,
+    Exists,
+    Expression,
+    In,
+    IsNull,
+    Like,
+    Named,
+    NewId,
+    Not,
+    Parameter,
+    Predicate,
+    Property,
+    Remove,
+    Signed,
+    Some,
+    Statement,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,138 +40,6 @@ MAX_DEPTH = 32
 MAX_STATEMENTS = 32  # "maximum number of expressions per rule action" in the table of quotas
 
 _COMPARISONS = frozenset({"=", "<>", "!=", ">", ">=", "<", "<="})
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A value written down; None is NULL."""
-
-    value: object
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A value that the rule brings along."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Property:
-    """A property of the message."""
-
-    name: str
-    is_system: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """property(…): the property whose name is computed."""
-
-    name: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class NewId:
-    """newid(): a fresh UUID."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """Minuses and pluses before an expression."""
-
-    is_negative: bool
-    inner: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """first op second op third, all of one precedence."""
-
-    first: Expression
-    rest: tuple[tuple[str, Expression], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """left op right."""
-
-    operator: str
-    left: Expression
-    right: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class IsNull:
-    """property IS NULL, also when there is none."""
-
-    inner: Property | Named
-
-
-@dataclass(frozen=True, slots=True)
-class Exists:
-    """EXISTS(property)."""
-
-    inner: Property | Named
-
-
-@dataclass(frozen=True, slots=True)
-class In:
-    """left IN (…)."""
-
-    left: Expression
-    items: tuple[Expression, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Like:
-    """left LIKE pattern."""
-
-    left: Expression
-    pattern: Expression
-    escape: Expression | None
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """The opposite; unknown stays unknown."""
-
-    inner: Predicate
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    """All of them: a AND b AND so on."""
-
-    parts: tuple[Predicate, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Some:
-    """One of them: a OR b OR so on."""
-
-    parts: tuple[Predicate, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Assign:
-    """SET target = value."""
-
-    target: Property
-    value: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """REMOVE target."""
-
-    target: Property
-
-
-type Expression = Constant | Parameter | Property | Named | NewId | Signed | Chain
-type Predicate = Compare | IsNull | Exists | In | Like | Not | Every | Some
-type Statement = Assign | Remove
-_EXPRESSIONS = (Constant, Parameter, Property, Named, NewId, Signed, Chain)
 
 
 def parse_filter(text: str) -> Predicate:
@@ -242,12 +130,12 @@ class _Parser:
         return self._as_predicate(self._or(), 0)
 
     def _as_predicate(self, node: Expression | Predicate, at: int) -> Predicate:
-        if isinstance(node, _EXPRESSIONS):
+        if isinstance(node, EXPRESSIONS):
             raise syntax_error("a condition is expected, not a value,", at)
         return node
 
     def _as_expression(self, node: Expression | Predicate, at: int) -> Expression:
-        if not isinstance(node, _EXPRESSIONS):
+        if not isinstance(node, EXPRESSIONS):
             raise syntax_error("a value is expected, not a condition,", at)
         return node
 
