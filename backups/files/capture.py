@@ -1,4 +1,4 @@
-"""Capture a folder: walk it beside the last snapshot's entries, store what differs.
+"""Capture files: walk them beside the last snapshot's entries, store what differs.
 
 Walk and snapshot run in the same order, a page at a time each, so that memory does not grow with
 the number of files. A file whose size and times are those of the snapshot is not opened.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +17,7 @@ from backups.files import model
 from backups.files.contents import Contents, Pending
 from backups.files.index import Index
 from backups.files.model import Chunk, Cursor, Entry, Kind, Summary
-from backups.files.walk import Walk
+from backups.files.source import Source
 from backups.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Plan:
     what an attempt that died had stored. `note` is told of each new chunk.
     """
 
-    root: Path
+    source: Source
     earlier: Sequence[Manifest]
     stored: Index
     note: Callable[[bytes, Chunk], None]
@@ -58,14 +57,14 @@ class Plan:
 
 def capture(plan: Plan, writer: Writer, keys: Keys, manifest: ManifestWriter) -> Captured:
     """Add the files' pages to the manifest; their chunks may still be on their way to the store."""
-    walk = Walk(plan.root)
+    source = plan.source
     known = _Known(plan)
-    contents = Contents(plan.root, writer, keys, known=known.index, note=plan.note)
+    contents = Contents(source, writer, keys, known=known.index, note=plan.note)
     pages = _Pages(manifest, contents)
     cursors = [Cursor(earlier) for earlier in plan.earlier]
     is_unfinished = False
     try:
-        for path, entry in walk.entries():
+        for path, entry in source.entries():
             if plan.is_late():
                 is_unfinished = True
                 break
@@ -74,8 +73,8 @@ def capture(plan: Plan, writer: Writer, keys: Keys, manifest: ManifestWriter) ->
         pages.finish()
     finally:
         contents.close()
-    walk.see_that_it_stayed()
-    problems = [*walk.problems, *contents.tally.problems]
+    source.see_that_it_stayed()
+    problems = [*source.problems, *contents.tally.problems]
     problems += pages.dangling(contents.tally.vanished)
     summary = Summary(
         files=pages.files, size_bytes=pages.size_bytes, problems=tuple(sorted(set(problems)))
@@ -104,6 +103,7 @@ def _is_same(before: Entry, now: Entry) -> bool:
         and before.size == now.size
         and before.mtime_ns == now.mtime_ns
         and before.ctime_ns == now.ctime_ns
+        and before.target == now.target
     )
 
 

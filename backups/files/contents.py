@@ -7,9 +7,7 @@ keyed digest, is not stored again.
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,14 +15,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from pyfastcdc import FastCDC
 
-from backups.files.model import Chunk, Entry
+from backups.files.model import Chunk, Entry, shown
 from backups.store.keys import DIGEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from backups.files.index import Index
+    from backups.files.source import Opened, Source
     from backups.store.keys import Keys
     from backups.store.packs import Writer
 
@@ -37,8 +35,6 @@ _SHORTEST = 1 << 18
 _WORKERS = 2
 _WAITING = 6
 _TRIES = 3
-_TICK_NS = 50_000_000  # kernels stamp files by a clock that ticks every few milliseconds
-_COARSE_NS = 2_000_000_000  # whole seconds come from file systems that know no finer ones
 
 
 @dataclass(slots=True)
@@ -60,11 +56,11 @@ class Tally:
 
 
 class Contents:
-    """Stores contents of files below `root`; `settle` waits, `finish` ends."""
+    """Stores contents of a source's files; `settle` waits, `close` ends."""
 
     def __init__(
         self,
-        root: Path,
+        source: Source,
         writer: Writer,
         keys: Keys,
         *,
@@ -72,7 +68,7 @@ class Contents:
         note: Callable[[bytes, Chunk], None],
     ) -> None:
         self.tally = Tally()
-        self._root = os.fsencode(root)
+        self._source = source
         self._writer = writer
         self._keys = keys
         self._known = known
@@ -177,7 +173,7 @@ class Contents:
         hasher = self._keys.hasher()
         chunks: list[Chunk] = []
         size = 0
-        with _Reading(self._root + b"/" + pending.path) as reading:
+        with self._source.open(pending.path) as reading:
             for data in self._pieces(reading):
                 hasher.update(data)
                 size += len(data)
@@ -201,7 +197,7 @@ class Contents:
         self._remember(digest, chunk)
         return chunk
 
-    def _pieces(self, reading: _Reading) -> Iterator[bytes]:
+    def _pieces(self, reading: Opened) -> Iterator[bytes]:
         if reading.size <= EVEN_LIMIT:
             while data := reading.read(FRAME):
                 yield data
@@ -230,7 +226,7 @@ class Contents:
 
             def once(*, last: bool = is_last) -> bool:
                 assert pending.entry is not None  # noqa: S101 — nothing else sets it before
-                with _Reading(self._root + b"/" + pending.path) as reading:
+                with self._source.open(pending.path) as reading:
                     data = reading.read_all()
                     stayed, entry = reading.seen(pending.entry, len(data))
                 if stayed or last:
@@ -251,20 +247,19 @@ class Contents:
 
     def _guarded(self, pending: Pending, work: Callable[[], bool]) -> bool:
         """True when the file needs no other try: it was read, or cannot be and that is recorded."""
-        whole = self._root + b"/" + pending.path
         try:
             return work()
         except FileNotFoundError:
             pending.entry = None
             with self._lock:
-                if os.path.isdir(os.path.dirname(whole)):  # noqa: PTH112, PTH120 — bytes
-                    self.tally.vanished.append(_shown(pending.path))
+                if self._source.has_folder_of(pending.path):
+                    self.tally.vanished.append(shown(pending.path))
                 else:
-                    self.tally.problems.append(f"{_shown(whole)}: its folder vanished")
+                    self.tally.problems.append(f"{shown(pending.path)}: its folder vanished")
         except OSError as error:
             pending.entry = None
             with self._lock:
-                self.tally.problems.append(f"{_shown(whole)}: {error.strerror}")
+                self.tally.problems.append(f"{shown(pending.path)}: {error.strerror}")
         return True
 
     def _remember(self, digest: bytes, chunk: Chunk) -> None:
@@ -276,59 +271,5 @@ class Contents:
             self.tally.bytes_read += size
 
 
-class _Reading:
-    """A file that is open, and whether it stayed what it was."""
-
-    def __init__(self, path: bytes) -> None:
-        self._path = path
-
-    def __enter__(self) -> _Reading:
-        # A pipe put in the file's place must not hold the run up.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._number = os.open(self._path, flags)
-        self._before = os.fstat(self._number)
-        self.size = self._before.st_size
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._number)
-
-    def read(self, size: int) -> bytes:
-        """`size` bytes, fewer at the end only."""
-        data = os.read(self._number, size)
-        while data and len(data) < size and (more := os.read(self._number, size - len(data))):
-            data += more
-        return data
-
-    def read_all(self) -> bytes:
-        """All of it: one read where the size stayed."""
-        data = os.read(self._number, self.size + 1)
-        if len(data) == self.size:
-            return data
-        while more := os.read(self._number, FRAME):
-            data += more
-        return data
-
-    def seen(self, entry: Entry, size: int) -> tuple[bool, Entry]:
-        """Whether the file stayed as it was while it was read, and its entry as read."""
-        before, after = self._before, os.fstat(self._number)
-        stayed = size == after.st_size and (
-            (before.st_mtime_ns, before.st_ctime_ns, before.st_size)
-            == (after.st_mtime_ns, after.st_ctime_ns, after.st_size)
-        )
-        margin = _TICK_NS if before.st_ctime_ns % 1_000_000_000 else _COARSE_NS
-        is_settled = stayed and time.time_ns() - before.st_ctime_ns > margin
-        return stayed, msgspec.structs.replace(
-            entry,
-            size=size,
-            mtime_ns=before.st_mtime_ns,
-            ctime_ns=before.st_ctime_ns if is_settled else 0,
-        )
-
-
 def _with(entry: Entry, chunks: tuple[Chunk, ...]) -> Entry:
     return msgspec.structs.replace(entry, chunks=chunks)
-
-
-def _shown(path: bytes) -> str:
-    return path.decode(errors="backslashreplace")

@@ -88,6 +88,11 @@ def unquoted(text: str) -> bytes:
     return unquote_to_bytes(text[1:]) if text.startswith("%") else text.encode()
 
 
+def shown(path: bytes) -> str:
+    """A path for people."""
+    return path.decode(errors="backslashreplace")
+
+
 def order(path: str) -> bytes:
     """A key that sorts paths as a walk meets them: a folder's contents right behind it."""
     if path == ROOT:

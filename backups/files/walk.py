@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from backups.files.model import Entry, Kind, quoted
+import msgspec
+
+from backups.files.model import Entry, Kind, quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_CHUNK = 1 << 20
+_TICK_NS = 50_000_000  # kernels stamp files by a clock that ticks every few milliseconds
+_COARSE_NS = 2_000_000_000  # whole seconds come from file systems that know no finer ones
 
 
 @dataclass(slots=True)
@@ -42,6 +50,14 @@ class Walk:
         yield b".", _entry(b".", Kind.FOLDER, there)
         yield from self._below(root, b"")
 
+    def open(self, path: bytes) -> _Reading:
+        """A file below the root."""
+        return _Reading(os.fsencode(self.root) + b"/" + path)
+
+    def has_folder_of(self, path: bytes) -> bool:
+        """Whether the folder of a file is there."""
+        return os.path.isdir(os.path.dirname(os.fsencode(self.root) + b"/" + path))  # noqa: PTH112, PTH120 — bytes
+
     def see_that_it_stayed(self) -> None:
         """Look at the root again: an unmounted share leaves an empty folder, not an empty space."""
         if self._root_was is None:
@@ -58,7 +74,7 @@ class Walk:
             with os.scandir(folder) as found:
                 names = sorted(entry.name for entry in found)
         except OSError as error:
-            self.problems.append(f"{_shown(folder)}: {error.strerror}")
+            self.problems.append(f"{shown(folder)}: {error.strerror}")
             return
         for name in names:
             path = prefix + name
@@ -69,7 +85,7 @@ class Walk:
             except FileNotFoundError:
                 continue  # removed since the folder was listed: it is no longer part of it
             except OSError as error:
-                self.problems.append(f"{_shown(whole)}: {error.strerror}")
+                self.problems.append(f"{shown(whole)}: {error.strerror}")
                 continue
             if entry is None:
                 continue
@@ -92,7 +108,7 @@ class Walk:
             return _entry(path, Kind.LINK, status, target=quoted(os.readlink(whole)))  # noqa: PTH115 — bytes
         if stat.S_ISFIFO(mode):
             return _entry(path, Kind.PIPE, status)
-        self.skipped.append(_shown(whole))  # a socket or device holds no data of its own
+        self.skipped.append(shown(whole))  # a socket or device holds no data of its own
         return None
 
 
@@ -112,5 +128,51 @@ def _entry(path: bytes, kind: Kind, status: os.stat_result, target: str = "") ->
     )
 
 
-def _shown(path: bytes) -> str:
-    return path.decode(errors="backslashreplace")
+class _Reading:
+    """A file that is open, and whether it stayed what it was."""
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        # A pipe put in the file's place must not hold the run up.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._number = os.open(self._path, flags)
+        self._before = os.fstat(self._number)
+        self.size = self._before.st_size
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._number)
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes, fewer at the end only."""
+        data = os.read(self._number, size)
+        while data and len(data) < size and (more := os.read(self._number, size - len(data))):
+            data += more
+        return data
+
+    def read_all(self) -> bytes:
+        """All of it: one read where the size stayed."""
+        data = os.read(self._number, self.size + 1)
+        if len(data) == self.size:
+            return data
+        while more := os.read(self._number, _CHUNK):
+            data += more
+        return data
+
+    def seen(self, entry: Entry, size: int) -> tuple[bool, Entry]:
+        """Whether the file stayed as it was while it was read, and its entry as read."""
+        before, after = self._before, os.fstat(self._number)
+        stayed = size == after.st_size and (
+            (before.st_mtime_ns, before.st_ctime_ns, before.st_size)
+            == (after.st_mtime_ns, after.st_ctime_ns, after.st_size)
+        )
+        margin = _TICK_NS if before.st_ctime_ns % 1_000_000_000 else _COARSE_NS
+        is_settled = stayed and time.time_ns() - before.st_ctime_ns > margin
+        return stayed, msgspec.structs.replace(
+            entry,
+            size=size,
+            mtime_ns=before.st_mtime_ns,
+            ctime_ns=before.st_ctime_ns if is_settled else 0,
+        )

@@ -59,6 +59,7 @@ def keygen(options: Namespace, _say: Callable[[str], None]) -> Answer:
 
 def backup(options: Namespace, say: Callable[[str], None]) -> Answer:
     """Back up what the options name."""
+    from backups.files.walk import Walk  # noqa: PLC0415
     from backups.local.run import Order, back_up  # noqa: PLC0415 — `list` needs none of it
 
     source = None
@@ -73,7 +74,7 @@ def backup(options: Namespace, say: Callable[[str], None]) -> Answer:
             store=store_at(options.store),
             keys=read_key(Path(options.key_file)),
             database=source,
-            files=Path(options.files) if options.files is not None else None,
+            files=Walk(Path(options.files)) if options.files is not None else None,
             settings=_settings(options.settings),
             full=options.full,
             time_box_s=options.time_box,

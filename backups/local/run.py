@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +18,7 @@ import msgspec
 from backups.expiry import expires_at
 from backups.files import capture as files
 from backups.files.model import Summary
+from backups.files.source import Source
 from backups.local import facts
 from backups.local.earlier import Earlier, find_earlier
 from backups.local.facts import DATABASE, SETTINGS, Facts, Result, stamp
@@ -33,7 +33,7 @@ from backups.store.snapshots import Listing
 from spaces.errors import InvalidError
 
 if TYPE_CHECKING:
-    from backups.database.capture import Source  # noqa: TC004 — slow to import
+    from backups.database.capture import Source as Database  # noqa: TC004 — slow to import
     from backups.database.model import DatabasePart
     from backups.files.model import Chunk
 
@@ -47,8 +47,8 @@ class Order:
 
     store: ObjectStore
     keys: Keys
-    database: Source | None = None
-    files: Path | None = None
+    database: Database | None = None
+    files: Source | None = None
     settings: bytes | None = None
     full: bool = False
     time_box_s: float | None = None
@@ -176,7 +176,7 @@ class _Run:
             ),
         )
 
-    def _capture_database(self, source: Source) -> None:
+    def _capture_database(self, source: Database) -> None:
         from backups.database import capture as database  # noqa: PLC0415 — slow to import
         from backups.database.model import references  # noqa: PLC0415
 
@@ -208,11 +208,11 @@ class _Run:
         ]
         add_long(self._manifest, DATABASE, msgspec.json.encode(part))
 
-    def _capture_files(self, root: Path) -> None:
+    def _capture_files(self, source: Source) -> None:
         captured, earlier, order = self._captured, self._earlier, self._order
         done = files.capture(
             files.Plan(
-                root=root,
+                source=source,
                 earlier=[] if order.full else earlier.manifests,
                 stored=earlier.chunks,
                 note=self._note,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from backups.files.walk import Walk
 from backups.local.restore import Wish, bring_back
 from backups.local.run import Order, back_up
 from backups.local.verify import Check, verify
@@ -37,7 +38,7 @@ def run(
         Order(
             store=store,
             keys=keys,
-            files=files,
+            files=Walk(files) if files is not None else None,
             settings=settings,
             full=full,
             time_box_s=time_box_s,

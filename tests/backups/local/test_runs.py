@@ -44,7 +44,7 @@ def test_bytes_stored_are_what_the_store_grew_by(tmp_path: Path) -> None:
 def test_an_unchanged_day_stores_next_to_nothing_in_few_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backups.files.contents._TICK_NS", 0)
+    monkeypatch.setattr("backups.files.walk._TICK_NS", 0)
     store = FakeStore()
     (tmp_path / "files").mkdir()
     for number in range(2000):
@@ -141,7 +141,7 @@ def test_a_file_changed_a_moment_before_is_read_again_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two writes within one tick of the file system's clock leave the same times."""
-    monkeypatch.setattr("backups.files.contents._TICK_NS", 10**15)
+    monkeypatch.setattr("backups.files.walk._TICK_NS", 10**15)
     store = FakeStore()
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "f").write_text("content")
