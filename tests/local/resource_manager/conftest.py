@@ -6,13 +6,14 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from local.home import Home
 from local.resource_manager.server import Server
 from local.resource_manager.service import Service
 from tests.local.resource_manager.clients import Arm
-from tests.local.resource_manager.doubles import a_cloud
+from tests.local.resource_manager.doubles import FakeConnection, a_cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Arm]:
     monkeypatch.setenv("KPAX_ARM_RETRY_AFTER", "0")
+    monkeypatch.setattr(asyncpg, "connect", FakeConnection.open)
     home = Home.open(tmp_path / "home")
     cloud = a_cloud(home)
     server = Server(home, Service(cloud))

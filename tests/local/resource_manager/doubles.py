@@ -57,6 +57,25 @@ class FakeDatabases:
         return self.servers.get(name)
 
 
+class FakeConnection:
+    """A database server's answers: it knows every setting, and takes every value."""
+
+    @classmethod
+    async def open(cls, **_: object) -> FakeConnection:
+        return cls()
+
+    async def fetchrow(self, query: str, name: str) -> dict[str, Any]:
+        del query
+        told = {"name": name, "context": "user", "vartype": "integer", "boot_val": "0"}
+        return {**told, "setting": "0", "min_val": "0", "max_val": "2147483647"}
+
+    async def execute(self, statement: str) -> None:
+        """Nothing is kept."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 @dataclass
 class FakeAccount:
     name: str
