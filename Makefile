@@ -7,9 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := local/azurite/node_modules
 PYTEST_WORKERS ?= 2
+# `make simulate`: how many seeds, and the first of them.
+SEEDS ?= 100
+SEED ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run demo test lint fix bench soak lock clean
+.PHONY: help setup run demo test simulate lint fix bench soak lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +30,9 @@ test: setup ## Run all tests but the long campaigns
 
 soak: setup ## Run the long campaigns
 	@$(BIN)/python -m pytest -m soak --timeout 3600
+
+simulate: setup ## Play seeded days of the whole app: SEEDS=n [SEED=k]
+	@$(BIN)/python -m tests.simworld.seeds --seeds $(SEEDS) --seed $(SEED)
 
 lint: setup ## Check style, format, types, the doors between rooms, generated files
 	@$(BIN)/ruff check .
