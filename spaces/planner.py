@@ -125,11 +125,15 @@ def _cause(space: Space, kind: OpKind) -> str:
 
 
 def _requested(space: Space, wish: Wish | None, now: datetime) -> Need | None:
-    """The subscription was announced before it is paid: an announcement opens nothing."""
+    """The subscription was announced before it is paid: an announcement opens nothing.
+
+    One that was paid is opened though it is to be suspended by now: else it would depend on which of
+    two events came first whether there is a space.
+    """
     del now
     if wish is Wish.CANCELLED:
         return Need(kind=OpKind.CANCEL, why="cancelled before it was opened")
-    if wish is not Wish.ACTIVE or space.billing is None or not space.billing.paid:
+    if wish is None or space.billing is None or not space.billing.paid:
         return None
     return Need(kind=OpKind.PROVISION, why="it is paid")
 

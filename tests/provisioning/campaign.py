@@ -251,7 +251,7 @@ class Campaign(World):
             life.append(("suspended", "suspended", "standard"))
             life.append(("resumed", "active", "standard"))
         if chance.random() < 0.15:
-            life.append(("suspended", "suspended", "standard"))
+            life = [("created", "trialing", "standard")]  # announced, and never paid
         ordered.newest = len(life)
         names_order = chance.random() < 0.5
         for sequence, (kind, status, plan) in enumerate(life, start=1):

@@ -148,7 +148,7 @@ async def _check_end(
             assert host is None or host.values["space_id"] != space.space_id
             assert _may_fail(world, ordered), f"a good order failed: {space.failure}"
         case Status.REQUESTED if last is None:
-            assert space.desired != "active", "a paid order was never opened"
+            assert not space.billing.paid, "a paid order was never opened"
         case Status.REQUESTED:
             assert last.status is OpStatus.NEEDS_OPERATOR
             assert len(mine) <= 1
