@@ -3,8 +3,10 @@
 import azure.functions as func
 
 import backups.triggers
+import console.operator_triggers
 import console.story_triggers
 import console.triggers
+import console.verb_triggers
 import console.web
 import geo_router.triggers
 import geo_router.web
@@ -23,4 +25,6 @@ app.register_functions(geo_router.triggers.blueprint)
 app.register_functions(geo_router.web.blueprint)
 app.register_functions(console.triggers.blueprint)
 app.register_functions(console.story_triggers.blueprint)
+app.register_functions(console.verb_triggers.blueprint)
+app.register_functions(console.operator_triggers.blueprint)
 app.register_functions(console.web.blueprint)

@@ -75,9 +75,25 @@ COMMANDS: dict[str, Entry] = {
         "See and close what a person must look at.",
         "kpax alarm list",
     ),
-    "space": Entry("console.cli:space_app", "Look at spaces.", "kpax space show acme"),
+    "space": Entry(
+        "console.space_cli:space_app",
+        "Look at spaces; suspend, resize, cancel them and more.",
+        "kpax space show acme",
+    ),
     "op": Entry(
-        "console.cli:op_app", "Look at operations and their steps.", "kpax op list acme"
+        "console.operator_cli:op_app",
+        "Look at operations; retry, skip, roll back, abort, adopt.",
+        "kpax op list acme",
+    ),
+    "pause": Entry(
+        "console.operator_cli:pause_app",
+        "Hold a space, a cluster or the fleet.",
+        "kpax pause space acme --reason maintenance",
+    ),
+    "unpause": Entry(
+        "console.operator_cli:unpause_app",
+        "Let a space, a cluster or the fleet go on.",
+        "kpax unpause space acme --reason done",
     ),
     "queue": Entry(
         "console.cli:queue_app",

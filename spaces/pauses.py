@@ -71,9 +71,7 @@ async def put(ports: Ports, scope: str, mark: Mark, *, cause_id: str) -> None:
     tables = ports.tables
     if await _row(tables, _seen(cause_id)) is not None:
         return
-    there = await _row(tables, scope)
-    if there is not None:
-        raise _refused(f"{_said(scope)} is paused already: {_mark(there).reason}")
+    await check(tables, scope, on=True)
     values = {"reason": mark.reason, "actor": mark.actor, "at": mark.at}
     await _commit(tables, Insert(scope, values), f"{scope}.paused", mark, cause_id)
 
@@ -83,10 +81,19 @@ async def lift(ports: Ports, scope: str, mark: Mark, *, cause_id: str) -> None:
     tables = ports.tables
     if await _row(tables, _seen(cause_id)) is not None:
         return
+    there = await check(tables, scope, on=False)
+    gone = Delete(scope, there.etag if there is not None else None)
+    await _commit(tables, gone, f"{scope}.unpaused", mark, cause_id)
+
+
+async def check(tables: Tables, scope: str, *, on: bool) -> Stored | None:
+    """The row of a scope's pause; `RefusedError` where it stands and shall be set, or the reverse."""
     there = await _row(tables, scope)
-    if there is None:
+    if on and there is not None:
+        raise _refused(f"{_said(scope)} is paused already: {_mark(there).reason}")
+    if not on and there is None:
         raise _refused(f"{_said(scope)} is not paused")
-    await _commit(tables, Delete(scope, there.etag), f"{scope}.unpaused", mark, cause_id)
+    return there
 
 
 async def _commit(tables: Tables, write: Write, act: str, mark: Mark, cause_id: str) -> None:

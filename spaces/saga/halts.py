@@ -105,28 +105,30 @@ async def tell_all(ports: Ports) -> None:
             await tell(ports, loaded, pauses.over(loaded.space, standing))
 
 
+def pausing(space: Space, mark: Mark) -> Space:
+    """The space under a pause of its own; `RefusedError` where it has one. Pure."""
+    if space.paused is not None:
+        raise _refused(space, f"it is paused already: {space.paused.reason}")
+    return marked(space, paused=mark, held=space.held, now=mark.at)
+
+
+def going_on(space: Space, mark: Mark) -> Space:
+    """The space without its pause; `RefusedError` where it has none. Pure."""
+    if space.paused is None:
+        raise _refused(space, "it is not paused")
+    return marked(space, paused=None, held=space.held, now=mark.at)
+
+
 async def pause_space(ports: Ports, space_name: str, mark: Mark, *, cause_id: str) -> Space:
     """Pause one space, by id or name; the same cause again changes nothing.
 
     Raises `NotFoundError`, and `RefusedError` where it is paused already.
     """
-
-    def pausing(space: Space) -> Space:
-        if space.paused is not None:
-            raise _refused(space, f"it is paused already: {space.paused.reason}")
-        return marked(space, paused=mark, held=space.held, now=mark.at)
-
     return await _put(ports, space_name, mark, pausing, act="space.paused", cause_id=cause_id)
 
 
 async def unpause_space(ports: Ports, space_name: str, mark: Mark, *, cause_id: str) -> Space:
     """End the pause of one space: what ran goes on, the planner is asked. Raises like the other."""
-
-    def going_on(space: Space) -> Space:
-        if space.paused is None:
-            raise _refused(space, "it is not paused")
-        return marked(space, paused=None, held=space.held, now=mark.at)
-
     space = await _put(
         ports, space_name, mark, going_on, act="space.unpaused", cause_id=cause_id
     )
@@ -139,7 +141,7 @@ async def _put(
     ports: Ports,
     space_name: str,
     mark: Mark,
-    change: Callable[[Space], Space],
+    change: Callable[[Space, Mark], Space],
     *,
     act: str,
     cause_id: str,
@@ -151,7 +153,7 @@ async def _put(
         if await registry.has_seen(space.space_id, SOURCE, cause_id):
             await say_again(ports, registry, space)
             return space
-        after = change(space)
+        after = change(space, mark)
         if space.op is not None or after.paused is None:
             await _watch(ports, registry, space, mark.at)
         entry = audit.Entry(

@@ -46,12 +46,21 @@ class Foreseen:
     decision: Decision
 
     @property
+    def goes_back(self) -> bool:
+        """True when what was done would be undone, now or once its step has ended."""
+        match self.decision:
+            case Advance(op=op):
+                return op.phase is Phase.UNDO or op.stop is not None
+            case _:
+                return False
+
+    @property
     def following(self) -> tuple[str, ...]:
         """The steps that would still come; on the way back those that have something to undo."""
         if not isinstance(self.decision, Advance):
             return ()
         op = self.decision.op
-        if op.phase is Phase.DO:
+        if not self.goes_back:
             return op.steps[op.at :]
         outline = OUTLINES[op.kind]
         return tuple(

@@ -78,12 +78,12 @@ class App:
 @functools.cache
 def app() -> App:
     """The functions as `function_app` registers them."""
-    import function_app  # noqa: PLC0415 - its settings are in the environment by now
+    from tests.functions import functions  # noqa: PLC0415 - its settings are in the environment by now
 
     queues: dict[str, Any] = {}
     timers: dict[str, Timer] = {}
     routes: list[Route] = []
-    for function in function_app.app.get_functions():
+    for function in functions().values():
         trigger, call = function.get_trigger().get_dict_repr(), function.get_user_function()
         name = function.get_function_name()
         match trigger["type"]:

@@ -7,14 +7,13 @@ import json
 import pytest
 from openapi_spec_validator import validate
 
-import function_app
 from scripts.schemas import generated
 from spaces.http import OPERATIONS
 from spaces.openapi import document
 from spaces.settings import ROOT
+from tests.functions import functions
 
-# The library gives them once only.
-FUNCTIONS = function_app.app.get_functions()
+FUNCTIONS = list(functions().values())
 
 
 def test_the_document_is_valid_openapi() -> None:
