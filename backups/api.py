@@ -1,12 +1,10 @@
 """What the HTTP endpoints of backups and restores do, and the bodies they answer.
 
-A request names a space by id or name. Starting is idempotent by the caller's key: a second
-request under it finds the operation of the first.
+A request names a space by id or name.
 """
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -15,29 +13,22 @@ import msgspec
 from backups import catalogue, run
 from backups.restore import found
 from spaces import names
-from spaces.errors import ConflictError, LostRaceError, NotFoundError, UnknownError
+from spaces.errors import NotFoundError
 from spaces.lifecycle import may_start
+from spaces.messages import Reason
 from spaces.model import BackupId, OpKind
 from spaces.registry import Registry
-from spaces.saga.begin import Cause, begin
-from spaces.saga.outline import OUTLINES
-from spaces.views import OperationView, operation_view
+from spaces.saga.asked import start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from backups.catalogue import BackupRow
     from backups.places import Places
     from spaces.model import Facts, Space
     from spaces.ports import Ports
-    from spaces.registry import Loaded
-    from spaces.saga.outline import Outline
-
-    type _Params = Callable[[Space], Facts]
+    from spaces.saga.asked import Asker
+    from spaces.views import OperationView
 
 LATEST = "latest"
-SOURCE = "api"
-RACES = 5
 
 
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +57,17 @@ class BackupList(msgspec.Struct, frozen=True, kw_only=True):
     items: list[BackupView]
 
 
+class BackupRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Nothing has to be said; a reason goes into the audit entry."""
+
+    reason: Reason | None = None
+
+
 class RestoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to restore: a backup's id, or `latest`. A dry run does nothing and tells the plan."""
 
     backup_id: str = LATEST
+    reason: Reason | None = None
     dry_run: bool = False
 
 
@@ -121,32 +119,26 @@ async def one(ports: Ports, space_name: str, backup_id: str) -> BackupView:
     raise _no_backup(loaded.space, backup_id)
 
 
-async def start_backup(
-    ports: Ports, space_name: str, *, caller: str, key: str
-) -> OperationView:
+async def start_backup(ports: Ports, space_name: str, asker: Asker) -> OperationView:
     """Start a backup now; a running operation refuses it (409 `operation-running`)."""
 
     def params(space: Space) -> Facts:
         return {"backup_id": run.new_backup_id(space, ports.clock.now())}
 
-    plan = OUTLINES[OpKind.BACKUP]
-    return await _started(ports, plan, space_name, caller=caller, key=key, params=params)
+    return await start(ports, OpKind.BACKUP, space_name, asker, params=params)
 
 
 async def start_restore(
-    ports: Ports, space_name: str, backup_id: str, *, caller: str, key: str
+    ports: Ports, space_name: str, backup_id: str, asker: Asker
 ) -> OperationView:
     """Start a restore; `latest` is settled now, so that the operation says which one it is."""
     loaded = await Registry(ports.tables).find(space_name)
     chosen = await _chosen(ports, loaded.space, backup_id)
-    return await _started(
-        ports,
-        OUTLINES[OpKind.RESTORE],
-        space_name,
-        caller=caller,
-        key=key,
-        params=lambda _: {"backup_id": chosen},
-    )
+
+    def params(_: Space) -> Facts:
+        return {"backup_id": chosen}
+
+    return await start(ports, OpKind.RESTORE, space_name, asker, params=params)
 
 
 async def planned(ports: Ports, places: Places, space_name: str, backup_id: str) -> RestorePlan:
@@ -173,54 +165,6 @@ async def planned(ports: Ports, places: Places, space_name: str, backup_id: str)
         old_data_kept_days=catalogue.KEPT_DAYS,
         damaged_before=await engine.gaps(store, manifest, now=ports.clock.now()),
     )
-
-
-async def _started(
-    ports: Ports, plan: Outline, space_name: str, *, caller: str, key: str, params: _Params
-) -> OperationView:
-    registry = Registry(ports.tables)
-    cause_id = hashlib.sha256(f"{caller}\n{plan.kind}\n{key}".encode()).hexdigest()
-    for _ in range(RACES):
-        loaded = await registry.find(space_name)
-        earlier = await _earlier(registry, loaded, cause_id)
-        if earlier is not None:
-            return earlier
-        cause = Cause(
-            actor=caller,
-            source=SOURCE,
-            cause_id=cause_id,
-            params={**params(loaded.space), "cause": cause_id},
-        )
-        try:
-            op = await begin(ports, loaded, plan, cause)
-        except (LostRaceError, ConflictError):
-            continue
-        return await _shown(registry, loaded.space.space_id, op.op_id)
-    raise UnknownError(
-        "the space changes faster than an operation can be started",
-        where=f"space {space_name}",
-        remedy="Try again.",
-    )
-
-
-async def _earlier(registry: Registry, loaded: Loaded, cause_id: str) -> OperationView | None:
-    """The operation that an earlier request under the same key started."""
-    space_id = loaded.space.space_id
-    if not await registry.has_seen(space_id, SOURCE, cause_id):
-        return None
-    for op in await registry.operations(space_id):
-        if op.params.get("cause") == cause_id:
-            return await _shown(registry, space_id, op.op_id)
-    return None
-
-
-async def _shown(registry: Registry, space_id: str, op_id: str) -> OperationView:
-    told = await registry.operation(space_id, op_id)
-    if told is None:
-        raise NotFoundError(f"no operation {op_id}", remedy="See: kpax op list.")
-    row, steps = told
-    loaded = await registry.require(space_id)
-    return operation_view(row, steps, loaded.space.op)
 
 
 async def _chosen(ports: Ports, space: Space, backup_id: str) -> str:

@@ -7,24 +7,23 @@ from urllib.parse import quote
 
 import typer
 
-from spaces.cli import Json, emit, failing, say, stop, table
-from spaces.client import Body, Client, connect, exit_of, space_path, wait_for_operation
-from spaces.errors import Exit, NotFoundError
+from spaces.cli import Json, emit, failing, table
+from spaces.client import Body, Client, connect, space_path
+from spaces.errors import NotFoundError
+from spaces.following import DryRun, Timeout, Wait, Why, ended, finish, line, started
 
 backup_app = typer.Typer(no_args_is_help=True, help="Back up a space, list its backups.")
 
 SpaceName = Annotated[str, typer.Argument(metavar="SPACE", help="Id or name of a space.")]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="Wait for the end; the exit code says how it was.")
-]
-Timeout = Annotated[
-    float, typer.Option(min=0, help="Seconds to wait; exit code 4 when they are over.")
-]
 
 
 @backup_app.command("run")
 def run(
-    space: SpaceName, wait: Wait = False, timeout: Timeout = 600, as_json: Json = False
+    space: SpaceName,
+    reason: Why = None,
+    wait: Wait = False,
+    timeout: Timeout = 600,
+    as_json: Json = False,
 ) -> None:
     """Back a space up now.
 
@@ -32,14 +31,14 @@ def run(
     """
     with failing(as_json=as_json):
         client = connect()
-        operation = client.post(space_path(space, "backups"), {})
+        operation = client.post(space_path(space, "backups"), {"reason": reason})
         if not wait:
-            emit(operation, as_json=as_json, text=_started(operation))
+            emit(operation, as_json=as_json, text=started(operation))
             return
-        ended = _ended(client, operation, timeout, as_json=as_json)
-        backup = _backup_of(client, space, ended)
+        last = ended(client, operation, timeout, as_json=as_json)
+        backup = _backup_of(client, space, last)
         emit(backup, as_json=as_json, text=_fields(backup))
-        _finish(ended)
+        finish(last)
 
 
 @backup_app.command("list")
@@ -75,9 +74,8 @@ def show(
 def restore(
     space: SpaceName,
     at: Annotated[str, typer.Option(help="Id of a backup, or latest.")],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would be done; do nothing.")
-    ] = False,
+    reason: Why = None,
+    dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 600,
     as_json: Json = False,
@@ -91,37 +89,17 @@ def restore(
     """
     with failing(as_json=as_json):
         client = connect()
-        asked = {"backup_id": at, "dry_run": dry_run}
+        asked = {"backup_id": at, "dry_run": dry_run, "reason": reason}
         body = client.post(space_path(space, "restores"), asked)
         if dry_run:
             emit(body, as_json=as_json, text=_plan(body))
             return
         if not wait:
-            emit(body, as_json=as_json, text=_started(body))
+            emit(body, as_json=as_json, text=started(body))
             return
-        ended = _ended(client, body, timeout, as_json=as_json)
-        emit(ended, as_json=as_json, text=_line(ended))
-        _finish(ended)
-
-
-def _ended(client: Client, operation: Body, timeout_s: float, *, as_json: bool) -> Body:
-    """The ended operation, its progress told on stderr; exit code 4 when time is over first."""
-    op_id = str(operation["operation_id"])
-    ended = wait_for_operation(client, op_id, timeout_s=timeout_s, progress=_progress)
-    if ended is None:
-        say(f"Not done after {timeout_s:g} s; it goes on. Look: kpax op show {op_id}")
-        current = client.get(f"/operations/{quote(op_id, safe='')}")
-        emit(current, as_json=as_json, text=_line(current))
-        stop(Exit.QUEUED)
-    return ended
-
-
-def _finish(ended: Body) -> None:
-    """End with the exit code of the operation."""
-    code = exit_of(ended)
-    if code is not Exit.DONE:
-        say(f"Error: {ended.get('error')}")
-        stop(code)
+        last = ended(client, body, timeout, as_json=as_json)
+        emit(last, as_json=as_json, text=line(last))
+        finish(last)
 
 
 def _backup_of(client: Client, space: str, operation: Body) -> Body:
@@ -133,24 +111,6 @@ def _backup_of(client: Client, space: str, operation: Body) -> Body:
         f"operation {operation['operation_id']} left no backup",
         remedy=f"See: kpax op show {operation['operation_id']}.",
     )
-
-
-def _progress(operation: Body) -> None:
-    steps = cast("list[Body]", operation["steps"])
-    at = next((step for step in steps if step["status"] == "running"), None)
-    told = f"{operation['kind']} {operation['status']}"
-    if at is not None:
-        told += f" · {at['name']}" + (f" · {at['detail']}" if at["detail"] else "")
-    say(told)
-
-
-def _started(operation: Body) -> str:
-    op_id = operation["operation_id"]
-    return f"Started {operation['kind']} {op_id}. Watch it: kpax op show {op_id}"
-
-
-def _line(operation: Body) -> str:
-    return f"{operation['operation_id']}  {operation['kind']}: {operation['status']}"
 
 
 def _plan(body: Body) -> str:

@@ -111,6 +111,7 @@ async def get_backup(request: Request) -> Reply:
     name="backups_create",
     action="backup.run",
     summary="Back a space up now",
+    body=api.BackupRequest,
     response=OperationView,
     status=202,
     idempotent=True,
@@ -118,12 +119,9 @@ async def get_backup(request: Request) -> Reply:
 )
 async def create_backup(request: Request) -> Reply:
     """Start a backup; the answer is its operation."""
-    view = await api.start_backup(
-        request.ports,
-        request.params["space_id"],
-        caller=request.principal.subject,
-        key=request.idempotency_key,
-    )
+    asked = cast("api.BackupRequest", request.body)
+    asker = request.asker(asked.reason)
+    view = await api.start_backup(request.ports, request.params["space_id"], asker)
     return _accepted(view)
 
 
@@ -148,13 +146,8 @@ async def create_restore(request: Request) -> Reply:
         places = Places(request.settings)
         plan = await api.planned(request.ports, places, space_id, asked.backup_id)
         return Reply(body=plan)
-    view = await api.start_restore(
-        request.ports,
-        space_id,
-        asked.backup_id,
-        caller=request.principal.subject,
-        key=request.idempotency_key,
-    )
+    asker = request.asker(asked.reason)
+    view = await api.start_restore(request.ports, space_id, asked.backup_id, asker)
     return _accepted(view)
 
 

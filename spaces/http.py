@@ -25,6 +25,7 @@ from spaces.errors import DeniedError, ErrorKind, FieldError, InvalidError, Kpax
 from spaces.jsonlimits import decode_strictly
 from spaces.ports import Ports
 from spaces.problems import problem
+from spaces.saga.asked import Asker
 from spaces.settings import Settings, settings
 from spaces.wiring import ports
 
@@ -61,6 +62,10 @@ class Request:
     ports: Ports
     settings: Settings
     idempotency_key: str = ""
+
+    def asker(self, reason: str | None = None) -> Asker:
+        """Who asks for what this request starts, and why."""
+        return Asker(caller=self.principal.subject, key=self.idempotency_key, reason=reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +300,8 @@ def decode_body(kind: type | None, raw: bytes, content_type: str) -> object:
     """The body as a value of `kind`; every way to be wrong is an `InvalidError` with a pointer."""
     if kind is None:
         return None
+    if not raw and issubclass(kind, msgspec.Struct) and not _must_say(kind):
+        return kind()
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise InvalidError(
             "the content type is not JSON",
@@ -314,6 +321,11 @@ def decode_body(kind: type | None, raw: bytes, content_type: str) -> object:
             remedy=text,
             errors=(FieldError(pointer=pointer or "/", code="invalid", message=text),),
         ) from error
+
+
+def _must_say(kind: type[msgspec.Struct]) -> bool:
+    """Whether a body of this type has a field that must be there."""
+    return any(field.required for field in msgspec.structs.fields(kind))
 
 
 def problem_response(error: KpaxError, request_id: str) -> func.HttpResponse:

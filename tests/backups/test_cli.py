@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
-import azure.functions as func
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -21,6 +19,7 @@ from spaces.settings import settings
 from tests.backups.world import FILES, ROWS, World
 from tests.builders import some_environment
 from tests.fakes import Script
+from tests.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,57 +33,13 @@ HANDLERS: dict[str, http.Handler] = {
 }
 
 
-class Wire:
-    """Answers the client's requests by the endpoints; each look at an operation lets time pass."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.stands_still = False
-
-    def raw(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: object | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> tuple[int, bytes]:
-        if path.startswith("/operations/") and not self.stands_still:
-            asyncio.run(self._pass())
-        for operation in http.OPERATIONS:
-            pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", operation.path)
-            found = re.fullmatch(pattern, path)
-            if found and operation.method == method and operation.name in HANDLERS:
-                request = func.HttpRequest(
-                    method=method,
-                    url=path,
-                    headers={
-                        "x-functions-key": "api-key-of-nobody",
-                        "content-type": "application/json",
-                        **(headers or {}),
-                    },
-                    params={},
-                    route_params=found.groupdict(),
-                    body=json.dumps(body).encode() if body is not None else b"",
-                )
-                answer = asyncio.run(http._serve(operation, HANDLERS[operation.name], request))
-                return answer.status_code, answer.get_body()
-        return 404, b"{}"
-
-    async def _pass(self) -> None:
-        await self.world.pump()
-        due = self.world.bus.next_due()
-        if due is not None:
-            self.world.clock.set(due)
-
-
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     for name, value in some_environment(KPAX_API_URL="http://nobody").items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
     world = asyncio.run(World().open())
-    here = Wire(world)
+    here = Wire(world, HANDLERS)
     monkeypatch.setattr(http, "ports", lambda: world.bare)
     monkeypatch.setattr(backups.triggers, "plans", lambda: world.plans)
     monkeypatch.setattr(backups.triggers, "Places", lambda _: world.places)

@@ -25,6 +25,7 @@ from spaces.messages import RunRequest
 from spaces.model import OpKind, Space, Status
 from spaces.ports import Insert, Message, Ports, Server
 from spaces.registry import DIRECTORY, HOST_ROW, HOSTS, Change, Registry
+from spaces.saga.asked import Asker
 from spaces.saga.runner import advance
 from spaces.saga.sweep import sweep
 from tests.builders import a_space, some_settings
@@ -244,12 +245,14 @@ class World:
 
     async def back_up(self, key: str = "k-1") -> str:
         """Start a backup by HTTP's function; answers the operation's id."""
-        view = await start_backup(self.bare, "acme", caller="key:default", key=key)
+        view = await start_backup(self.bare, "acme", Asker(caller="key:default", key=key))
         return view.operation_id
 
     async def restore(self, backup_id: str = "latest", key: str = "r-1") -> str:
         """Start a restore; answers the operation's id."""
-        view = await start_restore(self.bare, "acme", backup_id, caller="key:default", key=key)
+        view = await start_restore(
+            self.bare, "acme", backup_id, Asker(caller="key:default", key=key)
+        )
         return view.operation_id
 
     async def destroy(self) -> None:
