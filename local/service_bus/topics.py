@@ -7,6 +7,7 @@ A subscription is a queue that nobody sends to; what it gets is decided by its r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from local.service_bus.core import SESSION_MISSING, Queue
@@ -56,13 +57,15 @@ class Subscription(Queue):
         """The name within the topic."""
         return self.name.rpartition("/")[2]
 
-    def copies(self, raw: bytes, message: Message) -> Iterator[Copy]:
+    def copies(
+        self, raw: bytes, message: Message, read: Callable[[], Envelope]
+    ) -> Iterator[Copy]:
         """What this subscription gets: one copy for all plain rules, one for each with an action."""
         errors: list[str] = []
         is_plain = False
         for rule in self.rules.values():
             try:
-                if not rule.matches(_envelope(rule, raw, message)):
+                if not rule.matches(read):
                     continue
                 if rule.has_action:
                     yield Copy(rule.changed(Envelope(raw, message)))
@@ -92,10 +95,6 @@ class Subscription(Queue):
         self.active.dispatch()
 
 
-def _envelope(rule: Rule, raw: bytes, message: Message) -> Envelope:
-    return Envelope(raw if rule.needs_properties else b"", message)
-
-
 class Topic(Queue):
     """One topic."""
 
@@ -117,8 +116,9 @@ class Topic(Queue):
 
     def publish(self, raw: bytes, message: Message) -> None:
         """Give each subscription what its rules let through."""
+        read = cache(partial(Envelope, raw, message))  # once for all filters: none changes it
         for subscription in self.subscriptions.values():
-            for copy in subscription.copies(raw, message):
+            for copy in subscription.copies(raw, message, read):
                 subscription.receive_copy(copy, message)
 
     def check_rules(self, added: Rule) -> None:

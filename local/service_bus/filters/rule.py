@@ -115,22 +115,17 @@ class Rule:
         """Whether a match makes a message of its own."""
         return self._action is not None
 
-    @property
-    def needs_properties(self) -> bool:
-        """Whether the filter looks at the message at all."""
-        return self.text.kind not in {"TrueFilter", "FalseFilter"}
-
-    def matches(self, message: Envelope) -> bool:
-        """Whether the message gets through.
+    def matches(self, read: Callable[[], Envelope]) -> bool:
+        """Whether the message gets through; it is read only when the filter looks into it.
 
         Raises:
             FilterError: the filter cannot be carried out on it.
         """
         if self.text.correlation is not None:
-            return self._correlates(message, self.text.correlation)
+            return self._correlates(read(), self.text.correlation)
         if self._predicate is None:
             return self.text.kind == "TrueFilter"
-        return Evaluation(message, self._parameters).matches(self._predicate) is True
+        return Evaluation(read(), self._parameters).matches(self._predicate) is True
 
     def _correlates(self, message: Envelope, wanted: Correlation) -> bool:
         if any(message.system(name) != value for name, value in wanted.system.items()):

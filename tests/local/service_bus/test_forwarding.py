@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from local.service_bus.errors import BrokerError, Condition
+from local.service_bus.errors import Condition
 from local.service_bus.forwarding import MAX_HOPS, TOO_MANY_HOPS
 from local.service_bus.message import Stamps, render
 from local.service_bus.model import QueueSettings
 from tests.local.service_bus.rig import Consumer, body, raw
 from tests.local.service_bus.test_filters import decoded, encoded
-from tests.local.service_bus.world import World
-
-if TYPE_CHECKING:
-    from local.service_bus.model import Message
+from tests.local.service_bus.world import World, a_topic, held, refused
 
 MINUTE_MS = 60_000
-
-
-def refused(condition: Condition) -> pytest.RaisesExc[BrokerError]:
-    return pytest.RaisesExc(BrokerError, check=lambda error: error.condition is condition)
-
-
-def held(world: World, name: str) -> list[Message]:
-    """What lies at an address, without taking it."""
-    return list(world.namespace.find(name).box.messages.values())
-
-
-def a_topic(world: World, *subscriptions: str, **what: object) -> World:
-    world.topic("t", **what)
-    for name in subscriptions:
-        world.subscription("t", name)
-    return world
 
 
 # --- forwarding

@@ -6,35 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.service_bus.errors import BrokerError, Condition
+from local.service_bus.errors import Condition
 from local.service_bus.filters.rule import Correlation, RuleText
 from local.service_bus.filters.wire import compiled
 from tests.local.service_bus.rig import body, raw
 from tests.local.service_bus.test_filters import decoded, encoded
-from tests.local.service_bus.world import World, sql
+from tests.local.service_bus.world import World, a_topic, held, refused, sql
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local.service_bus.model import Message
 
 MINUTE_MS = 60_000
-
-
-def refused(condition: Condition) -> pytest.RaisesExc[BrokerError]:
-    return pytest.RaisesExc(BrokerError, check=lambda error: error.condition is condition)
-
-
-def held(world: World, name: str) -> list[Message]:
-    """What lies at an address, without taking it."""
-    return list(world.namespace.find(name).box.messages.values())
-
-
-def a_topic(world: World, *subscriptions: str, **what: object) -> World:
-    world.topic("t", **what)
-    for name in subscriptions:
-        world.subscription("t", name)
-    return world
 
 
 # --- copies

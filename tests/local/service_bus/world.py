@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from local.service_bus.errors import BrokerError
 from local.service_bus.filters.rule import RuleText, Sql
 from local.service_bus.filters.wire import compiled
 from local.service_bus.model import QueueSettings
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local.service_bus.core import Queue
+    from local.service_bus.errors import Condition
     from local.service_bus.filters.rule import Rule
+    from local.service_bus.model import Message
 
 
 class World:
@@ -102,3 +107,21 @@ def sql(name: str, text: str, action: str | None = None) -> Rule:
             action=None if action is None else Sql(text=action),
         )
     )
+
+
+def refused(condition: Condition) -> pytest.RaisesExc[BrokerError]:
+    """What a refusal with this condition is."""
+    return pytest.RaisesExc(BrokerError, check=lambda error: error.condition is condition)
+
+
+def held(world: World, name: str) -> list[Message]:
+    """What lies at an address, without taking it."""
+    return list(world.namespace.find(name).box.messages.values())
+
+
+def a_topic(world: World, *subscriptions: str, **what: object) -> World:
+    """This world with a topic `t` and subscriptions that get everything."""
+    world.topic("t", **what)
+    for name in subscriptions:
+        world.subscription("t", name)
+    return world
