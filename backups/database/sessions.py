@@ -10,7 +10,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spaces.errors import InvalidError, RefusedError, TransientError, UnreachableError
+from spaces.errors import (
+    InvalidError,
+    KpaxError,
+    RefusedError,
+    TransientError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -102,9 +108,16 @@ class Session:
 
     def copy_in(self, sql: str, source: Source) -> int:
         """Feed a COPY FROM; answers how many rows there were."""
-        with self._told(), self._connection.cursor() as cursor:
-            cursor.copy_expert(sql, source, 1 << 18)
-            return int(cursor.rowcount)
+        watched = _Watched(source)
+        try:
+            with self._told(), self._connection.cursor() as cursor:
+                cursor.copy_expert(sql, watched, 1 << 18)
+                return int(cursor.rowcount)
+        except KpaxError as error:
+            if watched.error is None:
+                raise
+            # The server only says that we gave up; why, the source has said.
+            raise watched.error from error
 
     def cancel(self) -> None:
         """End what another thread runs in this session; it raises there."""
@@ -160,6 +173,21 @@ class MovedError(TransientError):
 
 class LockedError(TransientError):
     """Another session holds, or waits for, a lock that excludes us."""
+
+
+class _Watched:
+    """A source that keeps the error it raised: psycopg2 makes it one of the server's."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.error: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._source.read(size)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def _connect(dsn: str) -> Any:  # noqa: ANN401 - psycopg2 has no types

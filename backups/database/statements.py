@@ -28,6 +28,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _RESTRICT = re.compile(rb"(?m)^\\restrict ([A-Za-z0-9]+)\n")
+_COMMENTS = re.compile(rb"(?:--[^\n]*\n|\s)*")
 _HEAD_BYTES = 4096
 
 
@@ -42,7 +43,7 @@ def without_token(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if len(head) >= _HEAD_BYTES:
             break
     found = _RESTRICT.search(head)
-    if found is None or b";" in head[: found.start()]:
+    if found is None or not _COMMENTS.fullmatch(head, 0, found.start()):
         yield head
         yield from pieces
         return

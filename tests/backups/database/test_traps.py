@@ -9,14 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from backups.database import continuity, plan, segments, snapshot, visibility
+from backups.database import continuity, plan, segments, visibility
 from backups.database import sessions as wire
 from backups.database.capture import OutOfTimeError
 from backups.database.model import Snapshot
@@ -24,6 +23,7 @@ from backups.database.sessions import Session
 from spaces.errors import KpaxError, RefusedError
 from tests.backups.histories.cluster import Cluster
 from tests.backups.histories.compare import contents, dump
+from tests.backups.histories.mutants import skipping_names, unlocked, without
 from tests.backups.histories.vault import DAY, Vault
 
 if TYPE_CHECKING:
@@ -363,23 +363,6 @@ def test_a_prepared_transaction_is_seen_when_it_is_committed(story: Story) -> No
 # --- is it the same table ------------------------------------------------------------------------
 
 
-def without(**pretended: Any) -> Mutant:
-    """The engine that believes a table to have the properties it had before."""
-
-    def mutant(patch: pytest.MonkeyPatch) -> None:
-        real = plan.Past.trusts
-
-        def careless(self: Any, relation: Any, table: Any) -> bool:
-            if table is None:
-                return False
-            same = {name: getattr(table, name) for name in pretended}
-            return real(self, replace(relation, **same), table)
-
-        patch.setattr(plan.Past, "trusts", careless)
-
-    return mutant
-
-
 @pytest.mark.parametrize("how", ["VACUUM FULL t", "CLUSTER t USING by_v"])
 def test_a_rewritten_table_is_read_anew(
     story: Story, monkeypatch: pytest.MonkeyPatch, how: str
@@ -455,17 +438,7 @@ def test_what_the_catalogue_names_is_never_skipped(
         except KpaxError:
             return True
 
-    def careless(patch: pytest.MonkeyPatch) -> None:
-        real = plan.Past.trusts
-        patch.setattr(
-            plan.Past,
-            "trusts",
-            lambda self, relation, table: real(
-                self, replace(relation, skips=True), _with(table, skips=True) if table else None
-            ),
-        )
-
-    with_and_without(monkeypatch, careless, told)
+    with_and_without(monkeypatch, skipping_names, told)
 
 
 def test_a_renamed_table_is_the_same_table(story: Story) -> None:
@@ -522,9 +495,6 @@ def test_a_table_cannot_be_refilled_behind_an_open_snapshot(
             for thread in threads:
                 thread.join()
         return story.differs(seen[-1])
-
-    def unlocked(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(snapshot.OpenSnapshot, "_lock_statement", lambda *_: "SELECT")
 
     with_and_without(monkeypatch, unlocked, told)
 

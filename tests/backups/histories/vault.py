@@ -6,16 +6,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from backups.database.capture import Source, capture
+from backups.database.capture import OutOfTimeError, Source, capture
 from backups.database.model import DatabasePart
 from backups.database.restore import restore
 from backups.store.folder import FolderStore
 from backups.store.keys import Keys
 from backups.store.packs import PackList, Reader, Writer
+
+if TYPE_CHECKING:
+    from random import Random
 
 DAY = date(2026, 11, 24)
 
@@ -81,3 +84,28 @@ class Vault:
             pg_bin=self.pg_bin,
             **more,
         )
+
+
+class Engine:
+    """The engine itself, as the subject of a history; some runs are cut short and go on."""
+
+    def __init__(self, vault: Vault) -> None:
+        self.vault = vault
+
+    def back_up(
+        self, dsn: str, *, day: date, full: bool, opened: Any, chance: Random
+    ) -> DatabasePart:
+        looks = iter([False] * chance.randint(0, 30))
+        deadline = (lambda: next(looks, True)) if chance.random() < 0.15 else (lambda: False)
+        options: dict[str, Any] = {"day": day, "full": full, "opened": opened}
+        options["connections"] = chance.choice([1, 2, 3])
+        try:
+            return self.vault.capture(dsn, deadline=deadline, **options)
+        except OutOfTimeError as stopped:
+            return self.vault.capture(dsn, previous=stopped.part, **options)
+
+    def restore(self, taken: DatabasePart, dsn: str) -> None:
+        self.vault.restore(dsn, taken)
+
+    def findings(self, taken: DatabasePart) -> int:
+        return len(taken.findings)
