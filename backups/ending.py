@@ -92,7 +92,7 @@ class Deletion:
     async def settle(self, ports: Ports, work: Work) -> Outcome:
         """Hold its name, and say until when its backups are retained."""
         space, now = work.space, work.now
-        until = now + retention.RETAINED
+        until = now + retention.retained(self._places.settings)
         await hosts.hold(
             ports, name=space.name, space_id=space.space_id, until=now + retention.NAME_HELD
         )

@@ -176,7 +176,21 @@ def _space_text(body: Body) -> str:
         "name", "space_id", "status", "cluster", "azure_region", "zones", "url", "plan", "release",
         "customer_ref", "desired", "failure", "activated_at",
     )  # fmt: skip
-    text = table(("field", "value"), [(key, body.get(key)) for key in keys])
+    told: list[tuple[str, object]] = [(key, body.get(key)) for key in keys]
+    told += [
+        (key, _said(body[key]))
+        for key in ("override", "quarantined", "paused", "deletion_lock")
+        if body.get(key)
+    ]
+    told += [
+        (key, body[key])
+        for key in ("cancelled_at", "grace_until", "final_backup", "deleted_at", "retain_until")
+        if body.get(key)
+    ]
+    tombstone = cast("Body | None", body.get("tombstone"))
+    if tombstone:
+        told += [("erased_at", tombstone["at"]), ("proof", tombstone["proof"])]
+    text = table(("field", "value"), told)
     instances = cast("list[Body]", body["instances"])
     if instances:
         headers = ("instance", "zone", "state", "memory MiB", "cpus", "limited by")
@@ -201,6 +215,14 @@ def _space_text(body: Body) -> str:
     )
     operation = cast("Body | None", body["operation"])
     return text + ("\n\n" + operation_text(operation) if operation else "")
+
+
+def _said(value: object) -> str:
+    """What somebody said of a space, in one line."""
+    mark = cast("Body", value)
+    wish = f"{mark['wish']} " if mark["wish"] else ""
+    until = f" until {mark['until']}" if mark["until"] else ""
+    return f"{wish}by {mark['actor']} since {mark['at']}{until}: {mark['reason']}"
 
 
 def _timeline_text(body: Body) -> str:

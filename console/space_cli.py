@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -316,9 +317,14 @@ def _rehearsed(body: Body) -> str:
     elif not changes:
         parts.append("The deployment stack would stay as it is.")
     else:
-        rows = [(one["change"], one["resource"], _what(one)) for one in changes]
+        rows = [(one["change"], _short(str(one["resource"])), _what(one)) for one in changes]
         parts.append(table(("change", "resource", "properties"), rows))
     return "\n\n".join(parts)
+
+
+def _short(resource: str) -> str:
+    """A resource's id below its resource group: type and name."""
+    return re.sub(r"^/subscriptions/[^/]+/resourceGroups/([^/]+/providers/)?", "", resource)
 
 
 def _what(change: Body) -> str:

@@ -7,6 +7,7 @@ the row of a step adds what it said and how long it took.
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Keys of an entry's detail that the line tells in words of its own.
 _TOLD = frozenset({"step", "attempt", "phase", "kind", "reason"})
+# The cause of what came by the API is a hash; a billing event's is its id.
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     actor: str
     act: str
+    kind: str | None
     operation_id: str | None
     step: str | None
     attempt: int | None
@@ -77,6 +81,8 @@ def line(moment: Moment, started: datetime) -> str:
     at = f"{moment.at:%Y-%m-%d %H:%M:%S}"
     since = f"+{(moment.at - started).total_seconds():.1f} s"
     what = moment.act.removeprefix("operation.")
+    if moment.kind is not None:
+        what = f"{moment.kind} {what}"
     if moment.step is not None:
         attempt = f" (attempt {moment.attempt})" if (moment.attempt or 1) > 1 else ""
         what = f"{moment.step} {_PAST.get(what, what)}{attempt}"
@@ -104,14 +110,17 @@ def _moment(text: str, rows: dict[tuple[str, str, int], StepRow]) -> Moment | No
     row = rows.get((op_id, step, attempt)) if op_id and step and attempt else None
     if act == "operation.retried":
         row = None  # the row is that of the attempt which ended the step
-    rest = {key: value for key, value in detail.items() if key not in _TOLD and value != ""}
-    if "kind" in detail:
-        rest = {"kind": detail["kind"], **rest}
+    rest = {
+        key: value
+        for key, value in detail.items()
+        if key not in _TOLD and value != "" and not _HASH.fullmatch(str(value))
+    }
     return Moment(
         seq=seq,
         at=at,
         actor=actor,
         act=act,
+        kind=str(detail["kind"]) if "kind" in detail else None,
         operation_id=op_id,
         step=step,
         attempt=attempt,

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spaces.model import Space
+    from spaces.settings import Settings
 
 # Where billing says nothing else.
 GRACE_DAYS = 30
-# The backups of a deleted space, before they are erased.
-RETAINED = timedelta(days=30)
 # Before a name may be given to somebody else: links and bookmarks lead to the old owner's data.
 NAME_HELD = timedelta(days=90)
 # A final backup has no date that could come before its erasure: a legal hold may last for years.
 FINAL_KEPT = timedelta(days=3650)
+
+
+def retained(settings: Settings) -> timedelta:
+    """How long the backups of a deleted space are kept before they are erased."""
+    return timedelta(days=settings.retention_days)
 
 
 def grace(space: Space) -> timedelta:

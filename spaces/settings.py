@@ -52,6 +52,7 @@ class Settings:
     sweep_grace_s: float
     order_lapse_s: float
     unknown_order_s: float
+    retention_days: float
     backup_window_s: float
     backup_jitter_s: float
     route_rate_per_min: int
@@ -113,6 +114,7 @@ def read(env: Mapping[str, str]) -> Settings:
         sweep_grace_s=take.number("KPAX_SWEEP_GRACE_S", 90.0),
         order_lapse_s=take.number("KPAX_ORDER_LAPSE_S", 48 * 3600.0),
         unknown_order_s=take.number("KPAX_UNKNOWN_ORDER_S", 120.0),
+        retention_days=take.number("KPAX_RETENTION_DAYS", 30.0),
         backup_window_s=take.number("KPAX_BACKUP_WINDOW_S", 4 * 3600.0),
         backup_jitter_s=take.number("KPAX_BACKUP_JITTER_S", 1800.0),
         route_rate_per_min=int(take.number("KPAX_ROUTE_RATE_PER_MIN", 600.0)),

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spaces.model import OpStatus
+from spaces.model import Mark, OpStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spaces.model import Running, Space
+    from spaces.model import Override, Running, Space
     from spaces.ports import Instance
     from spaces.registry import OpRow, StepRow
 
@@ -64,6 +64,29 @@ class BackupRef(msgspec.Struct, frozen=True, kw_only=True):
     verified_at: datetime | None
 
 
+class MarkView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody said of a space: who, why, when, and until when (null: no end).
+
+    `wish` is what an override wants it to be; null for a mere flag.
+    """
+
+    reason: str
+    actor: str
+    at: datetime
+    until: datetime | None = None
+    wish: str | None = None
+
+
+class TombstoneView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of an erased space; `proof` is the text of the restore that failed."""
+
+    at: datetime
+    never_had_data: bool
+    keys_destroyed: list[str]
+    backups_destroyed: int
+    proof: str
+
+
 class SpaceView(msgspec.Struct, frozen=True, kw_only=True):
     """A space as callers see it; `operation` is the running one or null."""
 
@@ -85,6 +108,17 @@ class SpaceView(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[InstanceView]
     operation: OperationView | None
     last_backup: BackupRef | None
+    app_settings: dict[str, str]
+    override: MarkView | None
+    quarantined: MarkView | None
+    paused: MarkView | None
+    deletion_lock: MarkView | None
+    cancelled_at: datetime | None
+    grace_until: datetime | None
+    final_backup: str | None
+    deleted_at: datetime | None
+    retain_until: datetime | None
+    tombstone: TombstoneView | None
 
 
 def space_view(
@@ -130,6 +164,34 @@ def space_view(
             completed_at=last.completed_at,
             verified_at=last.verified_at,
         ),
+        app_settings=dict(space.app_settings),
+        override=_mark(space.override),
+        quarantined=_mark(space.quarantined),
+        paused=_mark(space.paused or space.held),
+        deletion_lock=_mark(space.deletion_lock),
+        cancelled_at=space.cancelled_at,
+        grace_until=space.grace_until,
+        final_backup=space.final_backup,
+        deleted_at=space.deleted_at,
+        retain_until=space.retain_until,
+        tombstone=space.tombstone
+        and TombstoneView(
+            at=space.tombstone.at,
+            never_had_data=space.tombstone.never_had_data,
+            keys_destroyed=list(space.tombstone.keys_destroyed),
+            backups_destroyed=space.tombstone.backups_destroyed,
+            proof=space.tombstone.proof,
+        ),
+    )
+
+
+def _mark(said: Mark | Override | None) -> MarkView | None:
+    if said is None:
+        return None
+    if isinstance(said, Mark):
+        return MarkView(reason=said.reason, actor=said.actor, at=said.at)
+    return MarkView(
+        reason=said.reason, actor=said.actor, at=said.at, until=said.until, wish=said.wish
     )
 
 

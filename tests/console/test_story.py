@@ -56,7 +56,7 @@ def test_a_step_tells_how_long_it_took_and_what_it_said() -> None:
     moments = story.told(texts, [row])
     assert [one.seconds for one in moments] == [None, None, 2.5]
     lines = [story.line(one, START) for one in moments]
-    assert "started: kind provision, cause e-1, source /billing" in lines[0]
+    assert "provision started: cause e-1, source /billing" in lines[0]
     assert "deploy retried" in lines[1]
     assert "+2.0 s" in lines[2]
     assert "deploy ended (attempt 2) in 2.5 s: rg-kx-s-1-1" in lines[2]
