@@ -15,6 +15,7 @@ from backups.keyring import KEY_NAME, KEYS
 from backups.restore import found
 from spaces import hosts, names, stack
 from spaces.errors import ConflictError, DamagedError, NotFoundError
+from spaces.forgetting import NOBODY, forget_subscription, nameless
 from spaces.lifecycle import held_by
 from spaces.model import BackupId, Tombstone, replace
 from spaces.ports import Delete
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 # Objects removed in one call of the function, and rows in one transaction.
 MOST_OBJECTS = 300
 MOST_ROWS = 90
-# What stands in the place of what was personal; what reads the row still can.
-NOBODY = "erased"
 NO_REQUEST = '{"country": ""}'
 
 
@@ -129,6 +128,8 @@ class Erasure:
         space = work.space
         if not space.had_data:
             await hosts.free(ports, name=space.name, space_id=space.space_id)
+        if space.subscription is not None:
+            await forget_subscription(ports.tables, space.subscription)
         keys = str(work.op.facts.get("keys") or "")
         tombstone = Tombstone(
             at=work.now,
@@ -144,15 +145,12 @@ class Erasure:
 
 def _nameless(space: Space) -> Space:
     """The space without what tells of its customer; ids, cluster, times and the name stay."""
-    billing = space.billing
-    if billing is not None:
-        billing = replace(billing, customer_ref=NOBODY, country="")
     return replace(
         space,
         customer_ref=NOBODY,
         route_request=NO_REQUEST,
         decision="{}",
-        billing=billing,
+        billing=None if space.billing is None else nameless(space.billing),
         app_settings=(),
         override=None,
         last_backup=None,

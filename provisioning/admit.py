@@ -8,7 +8,7 @@ between any two is healed by the redelivery, because each write finds what it wr
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from provisioning.apply import Why, apply, check_subscription
 from provisioning.billing import Reason, RejectedError, read
 from spaces import rejected
 from spaces.errors import ErrorKind, KpaxError, ThrottledError
+from spaces.forgetting import nameless
 from spaces.idempotency import digest
 from spaces.ports import Message
 from spaces.registry import Registry
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from provisioning.billing import Told
     from provisioning.subscriptions import Noted
     from spaces.ports import Ports
+    from spaces.registry import Loaded
     from spaces.settings import Settings
 
 log = logging.getLogger("kpax.billing")
@@ -77,31 +79,42 @@ async def _take(ports: Ports, config: Settings, told: Told, incoming: Incoming) 
         told = await hints.asked(ports, told)
     order_id = subscriptions.order_of(told, known)
     space_id: str | None = None
+    loaded: Loaded | None = None
     if order_id is not None:
         space_id = await orders.space_of(ports, order_id)
         if space_id is None:
             await _later_or_never(ports, config, told, incoming, order_id)
             return
         # Before anything is kept: a rejected event must not tie its subscription to the order.
-        check_subscription(await Registry(ports.tables).require(space_id), told.subject)
+        loaded = await Registry(ports.tables).require(space_id)
+        check_subscription(loaded, told.subject)
+        if loaded.space.tombstone is not None and told.state is not None:
+            told = replace(told, state=nameless(told.state))
     await concerns.of_event(ports, told, order_id=order_id, space_id=space_id)
     noted = await subscriptions.note(ports, told, known, message=incoming.sequence_number)
     first = noted.here or incoming.attempt > 0  # a copy that was put off may have kept nothing
     if noted.late and first and not is_hint:
         await _keep(ports, incoming, _late(told, noted))
-    await bring(ports, told, noted)
+    await bring(ports, told, noted, loaded=loaded)
 
 
-async def bring(ports: Ports, told: Told, noted: Noted, *, actor: str = "billing") -> None:
-    """Bring a subscription's state to its space, where it has one."""
+async def bring(
+    ports: Ports,
+    told: Told,
+    noted: Noted,
+    *,
+    actor: str = "billing",
+    loaded: Loaded | None = None,
+) -> None:
+    """Bring a subscription's state to its space, where it has one; `loaded` where it was just read."""
     if noted.contradicts:
         await concerns.of_contradiction(ports, told, order_id=noted.order_id)
     if noted.order_id is None:
         return
-    space_id = await orders.space_of(ports, noted.order_id)
+    space_id = loaded.space.space_id if loaded else await orders.space_of(ports, noted.order_id)
     if space_id is not None:
         why = Why(source=told.source, cause_id=told.cause_id, type=told.type, actor=actor)
-        await apply(ports, space_id, told.subject, noted.state, why)
+        await apply(ports, space_id, told.subject, noted.state, why, loaded=loaded)
 
 
 def _late(told: Told, noted: Noted) -> RejectedError:

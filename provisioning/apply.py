@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from provisioning.billing import Reason, RejectedError, merged
 from spaces.desire import told
 from spaces.errors import ConflictError, LostRaceError, UnknownError
+from spaces.forgetting import nameless
 from spaces.model import Status, Tier
 from spaces.planner import needed, stopping
 from spaces.registry import Registry
@@ -42,16 +43,23 @@ class Why:
 
 
 async def apply(
-    ports: Ports, space_id: str, subject: str, state: BillingState, why: Why
+    ports: Ports,
+    space_id: str,
+    subject: str,
+    state: BillingState,
+    why: Why,
+    *,
+    loaded: Loaded | None = None,
 ) -> None:
     """Bring a subscription's state to its space; repeatable, and in any order.
 
+    `loaded` is the space where the caller has just read it.
     Raises `RejectedError` when the space belongs to another subscription, `UnknownError` when it
     changes faster than it can be written.
     """
     registry, fresh = Registry(ports.tables), True
     for _ in range(RACES):
-        loaded = await registry.require(space_id)
+        loaded = loaded or await registry.require(space_id)
         check_subscription(loaded, subject)
         space, now = loaded.space, ports.clock.now()
         after = applied(space, subject, state, now)
@@ -62,6 +70,7 @@ async def apply(
             await bring(ports, loaded, after, _cause(loaded, after, why, fresh=fresh), act=ACT)
         except (LostRaceError, ConflictError, UnknownError):
             fresh = not await registry.has_seen(space_id, why.source, why.cause_id)
+            loaded = None
             continue
         return
     raise UnknownError(
@@ -84,9 +93,12 @@ def _cause(loaded: Loaded, after: Space, why: Why, *, fresh: bool) -> Cause:
 def applied(space: Space, subject: str, state: BillingState, now: datetime) -> Space:
     """The space with this state joined to what it knows, and what it is to be by it. Pure.
 
-    The tier follows before it opens. A running operation builds what it began with: a new tier under
-    it would wait for machines that nobody ordered.
+    Of an erased one nothing personal is learned any more. The tier follows before it opens. A
+    running operation builds what it began with: a new tier under it would wait for machines that
+    nobody ordered.
     """
+    if space.tombstone is not None:
+        state = nameless(state)
     joined = merged(space.billing, state)
     before_it_opens = space.status is Status.REQUESTED and space.op is None
     after = replace(

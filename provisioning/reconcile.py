@@ -22,6 +22,7 @@ from provisioning.billing import RejectedError
 from provisioning.compare import is_news, of_listed, of_unlisted
 from provisioning.hints import listed_as
 from spaces.errors import DamagedError, KpaxError
+from spaces.forgetting import nameless
 from spaces.idempotency import digest
 from spaces.model import Space
 from spaces.ports import Subscription
@@ -290,5 +291,7 @@ def _told(ports: Ports, one: Subscription, space: Space | None) -> Told:
         f"{one.sequence}:{digest(one.subject, msgspec.json.encode(one.snapshot).decode())}"
     )
     told = listed_as(one, source=SOURCE, cause_id=cause_id, now=ports.clock.now())
+    if space is not None and space.tombstone is not None and told.state is not None:
+        told = replace(told, state=nameless(told.state))
     own = space is not None and space.subscription == one.subject
     return replace(told, order_id=told.order_id or (space.order_id if own and space else None))

@@ -14,6 +14,7 @@ import msgspec
 
 from provisioning.billing import Reason, RejectedError, contradicts, is_newer, merged, state_of
 from spaces.errors import ConflictError, DamagedError, LostRaceError, UnknownError
+from spaces.forgetting import ROW, SUBSCRIPTIONS
 from spaces.idempotency import digest
 from spaces.messages import BillingEvent
 from spaces.model import BillingState
@@ -24,9 +25,6 @@ from spaces.saga.runner import RACES
 if TYPE_CHECKING:
     from provisioning.billing import Told
     from spaces.ports import Ports, Scalar, Stored, Write
-
-SUBSCRIPTIONS = "subscriptions"
-ROW = "state"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
