@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup run demo test simulate lint fix bench soak lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.requirements $(BIN)/kpax $(NODE_MODULES)/.installed ## Make the environment (the others call it)
 
@@ -50,6 +50,9 @@ fix: setup ## Repair what ruff can repair
 
 bench: setup ## Measure the figures of docs/benchmarks.md
 	@$(BIN)/python -m bench
+
+bench-backup: setup ## Compare the backup engine with restic, borg and plain pipes
+	@$(BIN)/python -m bench.engine $(BENCH_BACKUP)
 
 lock: setup ## Compile the hashed requirements from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
