@@ -17,7 +17,6 @@ from spaces import rejected
 from spaces.errors import ConflictError, LostRaceError, UnknownError
 from spaces.messages import Poke
 from spaces.registry import Registry
-from spaces.saga import watch
 from spaces.saga.changes import parking
 from spaces.saga.decide import stuck
 from spaces.saga.outcomes import Failed
@@ -117,7 +116,6 @@ async def _park(ports: Ports, loaded: Loaded, dead: Dead) -> None:
         },
     )
     await ports.bus.send(promised)
-    await watch.drop(ports.tables, space.space_id, op.op_id)
 
 
 async def _keep(ports: Ports, dead: Dead, detail: str) -> None:

@@ -40,7 +40,7 @@ async def take_back(
 ) -> None:
     """Undo once more what an old message's step may have done again; repeatable.
 
-    Looks again until nothing is left; the count of looks stands in the message's id.
+    Looks again until nothing is left; their count stands in the message's id.
     """
     found = _undone(plans, space, poke)
     if found is None:
@@ -52,7 +52,8 @@ async def take_back(
     )
     if isinstance(outcome, Done):
         return
-    looks = _looks(message_id) + 1
+    looks, chain = _looks(message_id)
+    looks, chain = looks + 1, chain or ports.ids.token(8)
     if looks > MOST_LOOKS:
         log.error(
             "late_effect.left_over",
@@ -66,7 +67,7 @@ async def take_back(
     log.warning("late_effect.found", extra={"space": space.space_id, "op": poke.op_id})
     message = Message(
         queue=plan.queue,
-        message_id=f"{poke.ticket}:l{looks}",
+        message_id=f"{poke.ticket}:l{looks}:{chain}",
         body=encode(poke),
         due_at=now + timedelta(seconds=backoff_s(looks)),
     )
@@ -108,6 +109,7 @@ def _again(plan: Plan, number: int, poke: Poke, space: Space) -> Running:
     return at_step(op, number, plan, at)
 
 
-def _looks(message_id: str) -> int:
-    counted = re.search(r":l(\d{1,3})$", message_id)
-    return int(counted[1]) if counted else 0
+def _looks(message_id: str) -> tuple[int, str]:
+    """How many looks were made, and which find they follow: another find has ids of its own."""
+    counted = re.search(r":l(\d{1,3}):(\w+)$", message_id)
+    return (int(counted[1]), counted[2]) if counted else (0, "")

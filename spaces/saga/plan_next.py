@@ -116,15 +116,16 @@ async def bring(
 
 
 async def _write(ports: Ports, loaded: Loaded, after: Space, cause: Cause, act: str) -> None:
-    """The change alone. A running operation is watched already, and its end asks the planner."""
+    """The change alone. What could not start now is watched, so that the planner is asked again.
+
+    The watch is of the operation that would start: whoever starts it takes the watch over.
+    """
     registry, now = Registry(ports.tables), ports.clock.now()
-    op_id = loaded.space.next_op_id()
-    watched = loaded.space.op is None
-    if watched:
+    if needed(after, now) is not None:
         await watch.put(
             ports.tables,
             after.space_id,
-            op_id,
+            loaded.space.next_op_id(),
             now=now,
             before_taking_over=lambda: say_again(ports, registry, loaded.space),
         )
@@ -147,8 +148,6 @@ async def _write(ports: Ports, loaded: Loaded, after: Space, cause: Cause, act: 
     messages = await registry.commit(loaded, change, now=now)
     nudge = _nudge(loaded.space, after, now)
     await ports.bus.send([*messages, *nudge])
-    if watched and needed(after, now) is None and after.held is None:
-        await watch.drop(ports.tables, after.space_id, op_id)
 
 
 def _nudge(before: Space, after: Space, now: datetime) -> list[Message]:

@@ -138,7 +138,7 @@ async def _after(ports: Ports, space: Space, op: Running, decision: Decision) ->
             extra=_fields(op, space.space_id)
             | {"reason": decision.reason, "see": "docs/running.md#operation.needs_operator"},
         )
-        await watch.drop(ports.tables, space.space_id, op.op_id)
+        # Its watch is left to the sweeper: an operator may have taken it over by now.
     elif isinstance(decision, Finish):
         if needed(space, ports.clock.now()) is not None:
             await plan_next(ports, space.space_id)

@@ -100,10 +100,14 @@ async def _unwatch(
         await say_again(ports, registry, loaded.space)
         if await plan_next(ports, watched.space_id) is not Planned.NOTHING:
             return
-        starting = loaded.space.next_op_id() == watched.op_id
-        if starting and now < watched.written_at + START_GRACE:
-            return
+        taken = watched.op_id in {loaded.space.next_op_id(), _stuck_op(loaded.space)}
+        if taken and now < watched.written_at + START_GRACE:
+            return  # somebody may be about to start it, or to act on it
     await watch.drop_unchanged(ports.tables, watched)
+
+
+def _stuck_op(space: Space) -> str | None:
+    return space.op.op_id if space.op is not None else None
 
 
 def fresh(message: Message, now: datetime, grace_s: float) -> Message:
@@ -135,8 +139,6 @@ async def _move_on(
     else:
         log.error("operation.needs_operator", extra=fields)
     await ports.bus.send([*events, *promised])
-    if last is not None:
-        await watch.drop(ports.tables, space_id, op.op_id)
 
 
 def called_again(space: Space, op: Running, queue: str, now: datetime) -> Change:

@@ -42,12 +42,12 @@ async def act(world: World, space_id: str, action: Action, **over: Any) -> None:
     await operate(world.ports, op_id, an_order(world, action, **over))
 
 
-async def stuck_at_start(world: World) -> str:
+async def stuck_at_start(world: World, *, hours: float = 1) -> str:
     """A paid space whose step `start` killed its process; what did that is mended by now."""
     at, world.counter.at = world.counter.at, 0
     space_id = await paid(world)
     poison(world, "arm", "instances")
-    await world.settle(hours=1)
+    await world.settle(hours=hours)
     heal(world, "arm")
     assert (await running(world, space_id)).stuck is not None
     world.counter.at, world.counter.seen = at, 0
@@ -402,7 +402,7 @@ async def test_without_a_turn_a_retried_step_is_swallowed(
 ) -> None:
     """Control: its message would bear the id of the first attempt, and be dropped as known."""
     world = World()
-    space_id = await stuck_at_start(world)
+    space_id = await stuck_at_start(world, hours=0.01)
     obey = shell.operator.obey
 
     def same_turn(*args: Any) -> Any:

@@ -274,7 +274,8 @@ async def test_what_a_late_runner_left_and_nobody_can_remove_is_looked_at_for_an
     await world.bus.send([late])
     await world.settle(hours=5)
     looks = [m for m in world.bus.sent if ":do-deploy:1:l" in m.message_id]
-    assert [m.message_id.rpartition(":l")[2] for m in looks] == [str(n) for n in range(1, 12)]
+    counted = [m.message_id.rpartition(":l")[2].partition(":")[0] for m in looks]
+    assert counted == [str(n) for n in range(1, 12)]
     assert looks[-1].due_at is not None
     assert timedelta(minutes=50) < looks[-1].due_at - began < timedelta(hours=2)
 
