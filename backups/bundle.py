@@ -237,7 +237,7 @@ class BundleEngine:
 
 
 async def _manifests(store: Store) -> AsyncIterator[str]:
-    async for info in store.blobs.list(store.container, prefix=manifest.MANIFESTS):
+    async for info in store.blobs.list(store.container, prefix=f"{manifest.MANIFESTS}bkp-"):
         yield info.name
 
 

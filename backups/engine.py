@@ -1,7 +1,8 @@
 """The door to whatever stores a space: what a backup run and a restore ask of it.
 
-One engine stands behind it today (`backups.bundle`): a complete copy per backup. Each method may
-be repeated. Damage is always a `DamagedError` that names the object.
+Two engines stand behind it: `backups.ranges`, the daily run's, which stores what changed, and
+`backups.bundle`, a complete copy per backup and the portable export. Each method may be
+repeated. Damage is always a `DamagedError` that names the object.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Label:
     azure_region: str
     backup_region: str
     started_at: datetime
+    keep_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from backups.bundle import BundleEngine
 from backups.dumps import PostgresData
 from backups.engine import Base, Files, Store
+from backups.ranges import RangesEngine
 from spaces import names
 from spaces.configuration import admin_server, application_settings, space_blobs
 
@@ -29,7 +30,14 @@ class Places:
         self.data: Data = data or PostgresData(settings.pg_bin)
 
     def engine(self, ports: Ports) -> Engine:
-        """What makes, restores and proves backups."""
+        """What makes, restores and proves backups; data of a test's own goes into bundles."""
+        bundles = self.bundles(ports)
+        if not isinstance(self.data, PostgresData):
+            return bundles
+        return RangesEngine(keys=ports.keys, bundles=bundles, programs=self.settings.pg_bin)
+
+    def bundles(self, ports: Ports) -> BundleEngine:
+        """What makes complete copies: the portable export, and reads what it made before."""
         return BundleEngine(keys=ports.keys, data=self.data, ids=ports.ids, clock=ports.clock)
 
     def store(self, ports: Ports, space: Space) -> Store:

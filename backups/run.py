@@ -172,6 +172,7 @@ def label(work: Work) -> Label:
         azure_region=space.azure_region,
         backup_region=space.backup_region,
         started_at=work.op.started_at,
+        keep_until=work.op.started_at + kept(work),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backups.files import model
-from backups.files.model import Chunk, Entry, Kind
-from backups.store.keys import DIGEST_BYTES, damaged
+from backups.files.chunks import Chunks
+from backups.files.model import Entry, Kind
+from backups.store.keys import damaged
 from spaces.errors import DamagedError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
     from backups.store.keys import Keys
     from backups.store.manifest import Manifest
-    from backups.store.packs import Piece, Reader
+    from backups.store.packs import Reader
 
 _WORKERS = 2
 _WAITING = 4
 _BATCH_ENTRIES = 64
 _BATCH_BYTES = 4 << 20
-_FRAMES = 4
 
 
 @dataclass(slots=True)
@@ -113,13 +112,11 @@ class _Filler:
 
     def __init__(self, reader: Reader, keys: Keys, target: Path, *, skip_damaged: bool) -> None:
         self.restored = Restored()
-        self._reader = reader
-        self._keys = keys
+        self._chunks = Chunks(reader, keys)
         self._root = os.fsencode(target)
         self._skip_damaged = skip_damaged
         self._owns = os.geteuid() == 0
         self._lock = threading.Lock()
-        self._frames: OrderedDict[Piece, bytes] = OrderedDict()
         self._batch: list[Entry] = []
         self._batch_bytes = 0
         self._jobs: list[Future[None]] = []
@@ -197,44 +194,14 @@ class _Filler:
         self._make_parent(path)
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            hasher = self._keys.hasher() if len(entry.chunks) != 1 else None
-            for chunk in entry.chunks:
-                data = self._chunk(entry, chunk)
-                if hasher is not None:
-                    hasher.update(data)
+            for data in self._chunks.content(entry):
                 _write_all(number, data)
-            if hasher is not None and hasher.digest(DIGEST_BYTES) != entry.digest:
-                raise damaged(
-                    "its manifest", "chunks do not make the file", affects=[entry.path]
-                )
             if self._owns:
                 os.fchown(number, entry.uid, entry.gid)
             os.fchmod(number, entry.mode)
             os.utime(number, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(number)
-
-    def _chunk(self, entry: Entry, chunk: Chunk) -> memoryview:
-        frame = self._frame(entry, chunk.piece)
-        data = memoryview(frame)[chunk.inner : chunk.inner + chunk.length]
-        if self._keys.digest(data) != (chunk.digest or entry.digest):
-            raise self._reader.damaged(
-                chunk.piece, "a frame holds other bytes than its manifest says", entry.path
-            )
-        return data
-
-    def _frame(self, entry: Entry, piece: Piece) -> bytes:
-        with self._lock:
-            frame = self._frames.get(piece)
-            if frame is not None:
-                self._frames.move_to_end(piece)
-                return frame
-        frame = self._reader.get(piece, affects=entry.path)
-        with self._lock:
-            self._frames[piece] = frame
-            if len(self._frames) > _FRAMES:
-                self._frames.popitem(last=False)
-        return frame
 
     def _link(self, entry: Entry) -> None:
         try:

@@ -12,7 +12,7 @@ SETTINGS = "settings"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The section `run`: what the snapshot holds, and what could not be captured."""
+    """The section `run`: what the snapshot holds, what could not be captured, whose it is."""
 
     tables: dict[str, int]
     files: int
@@ -23,6 +23,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     is_finished: bool
     problems: tuple[str, ...] = ()
     audit: tuple[str, ...] = ()
+    about: dict[str, str] = {}
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

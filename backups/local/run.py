@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -43,6 +43,7 @@ class Order:
     """What to back up, and where to. Of `database`, `files` and `settings` any may be None.
 
     `time_box_s` ends reading; what is read by then becomes a partial snapshot to continue from.
+    `backup_id` and `keep_until` are the store's own where they are not given; `about` is kept.
     """
 
     store: ObjectStore
@@ -53,6 +54,9 @@ class Order:
     full: bool = False
     time_box_s: float | None = None
     space: str = ""
+    backup_id: str = ""
+    keep_until: datetime | None = None
+    about: Mapping[str, str] = field(default_factory=dict[str, str])
     progress: Callable[[str], None] = lambda _said: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -172,6 +176,7 @@ class _Run:
                     is_finished=captured.is_finished,
                     problems=tuple(captured.problems),
                     audit=tuple(captured.audit),
+                    about=dict(order.about),
                 )
             ),
         )
@@ -238,7 +243,9 @@ class _Run:
         if earlier.base is None and state == "complete":
             earlier.packs.release(captured.packs)
         packs_from = len(earlier.base.header.packs) if earlier.base else 0
-        kept_until = expires_at(self._started_at, earlier.previous_started_at)
+        kept_until = order.keep_until or expires_at(
+            self._started_at, earlier.previous_started_at
+        )
         header = Header(
             version=0,
             backup_id="",
@@ -266,7 +273,7 @@ class _Run:
                 order.store,
                 msgspec.structs.replace(
                     header,
-                    backup_id=facts.backup_id(sequence, self._started_at),
+                    backup_id=order.backup_id or facts.backup_id(sequence, self._started_at),
                     previous=previous,
                     bytes_stored=besides + snapshots.head_size(reference),
                 ),

@@ -342,12 +342,12 @@ class Reader:
             how = "its manifest does not name it"
         raise self.damaged(piece, how, affects)
 
-    def damaged(self, piece: Piece, how: str, affects: str = "") -> DamagedError:
-        """The error of a frame whose bytes are not what the manifest says."""
+    def damaged(self, piece: Piece | None, how: str, affects: str = "") -> DamagedError:
+        """The error of a frame, or of the manifest, whose bytes are not what the manifest says."""
         try:
-            name = self._packs[piece.pack].name
+            name = self._packs[piece.pack].name if piece else f"manifest of {self._snapshot}"
         except IndexError:
-            name = f"pack {piece.pack}"
+            name = f"manifest of {self._snapshot}"
         return damaged(
             name,
             how,
