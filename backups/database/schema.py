@@ -55,6 +55,7 @@ class Dumping:
                 f"--encoding={'SQL_ASCII' if encoding == 'SQL_ASCII' else 'UTF8'}",
                 f"--exclude-schema={OWN_SCHEMA}",
                 f"--lock-wait-timeout={_LOCK_MS}",
+                "--no-blobs",  # older programs write them into the first part, newer ones into neither
                 "--no-password",
             ]
             self._running[section] = programs.Running(argv, program)

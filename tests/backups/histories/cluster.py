@@ -28,7 +28,6 @@ _SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "autovacuum": "off",
-    "io_method": "sync",
     "max_prepared_transactions": "4",
     "max_logical_replication_workers": "0",
     "timezone": "UTC",
