@@ -131,7 +131,8 @@ async def tell(ports: Ports, alarm: Alarm) -> None:
     if alarm.raised_at is None:
         await _replace(ports, alarm, {**_row(alarm), "raised_at": now})
         alarm = await get(ports, alarm.alarm_id)
-        fields = {"kind": alarm.kind, "about": alarm.about, "space": alarm.space_id}
+        see = f"docs/running.md#{alarm.kind}"
+        fields = {"kind": alarm.kind, "about": alarm.about, "space": alarm.space_id, "see": see}
         log.error(
             "alarm.raised", extra={"alarm": alarm.alarm_id, "reason": alarm.detail, **fields}
         )

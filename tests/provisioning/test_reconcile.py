@@ -16,6 +16,7 @@ from spaces.desire import overridden
 from spaces.errors import TransientError, UnreachableError
 from spaces.model import Override, Status, Wish
 from spaces.registry import Change
+from spaces.settings import ROOT
 from tests.builders import a_billing_event
 from tests.fakes import FakeBilling, a_subscription
 from tests.provisioning.test_billing import rejected
@@ -385,3 +386,9 @@ async def test_the_reconciler_may_die_at_any_port_call(side: str) -> None:
         assert set(found) == {"sub-2", "sub-3"}, where
         assert await rejected(world) == [], where
     assert calls > 20
+
+
+@pytest.mark.parametrize("kind", list(alarms.Kind))
+def test_every_alarm_has_its_paragraph(kind: alarms.Kind) -> None:
+    text = (ROOT / "docs" / "running.md").read_text()
+    assert f"\n#### {kind.value}\n" in text
