@@ -246,7 +246,7 @@ async def lose_everything(home: Home, space_id: str) -> tuple[int, int]:
     try:
         tables = await database.fetch(
             "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables"
-            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'kpax_backup')"
         )
         for table in tables:
             await database.execute(f"DROP TABLE IF EXISTS {table['name']} CASCADE")
