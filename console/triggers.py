@@ -8,11 +8,12 @@ from datetime import datetime
 import azure.functions as func
 import msgspec
 
-from console import fleet
+from console import fleet, measure
 from spaces import operations
 from spaces.http import Reply, Request, endpoint
 from spaces.registry import Registry
 from spaces.views import OperationView, SpaceView, space_view
+from spaces.wiring import ports
 
 blueprint = func.Blueprint()
 
@@ -61,6 +62,14 @@ class QueueList(msgspec.Struct, frozen=True, kw_only=True):
     """Every queue of the app."""
 
     items: list[QueueView]
+
+
+@blueprint.function_name("console_measure")
+@blueprint.timer_trigger(arg_name="timer", schedule="30 * * * * *")
+async def on_measure(timer: func.TimerRequest) -> None:
+    """Measure the queues, and what is under way."""
+    del timer
+    await measure.measure(ports())
 
 
 @endpoint(

@@ -156,6 +156,10 @@ VERBS: dict[str, Verb] = {
 }
 
 
+# What the planner also starts by itself when its day has come.
+_ENDS = frozenset({OpKind.DELETE, OpKind.ERASE})
+
+
 async def start(
     ports: Ports, verb: Verb, space_name: str, wanted: Wanted, asker: Asker
 ) -> OperationView:
@@ -169,6 +173,9 @@ async def start(
     check(loaded.space, verb, wanted, now)
     if verb.kind is OpKind.CANCEL and _is_opening(loaded.space):
         return await _stop_opening(ports, loaded, wanted, asker)
+    under_way = loaded.space.op
+    if verb.kind in _ENDS and under_way is not None and under_way.kind is verb.kind:
+        return await operations.show(ports, under_way.op_id)  # the planner was first
 
     def change(space: Space) -> Space:
         return wished(space, verb, wanted, asker, now)

@@ -193,7 +193,7 @@ def _not_from_here(space: Space, kind: OpKind, now: datetime) -> RefusedError | 
     rule = MATRIX[kind]
     if space.status not in rule.start:
         return RefusedError(
-            f"a {kind} cannot start from status {space.status}",
+            f"{kind} cannot start from status {space.status}",
             where=_where(space),
             remedy=f"Allowed from: {', '.join(sorted(rule.start))}.",
             members={"current_status": space.status, "allowed": sorted(rule.start)},
@@ -202,7 +202,7 @@ def _not_from_here(space: Space, kind: OpKind, now: datetime) -> RefusedError | 
         broken = guard.broken(space, now)
         if broken is not None:
             return RefusedError(
-                f"a {kind} of this space is not allowed now: {broken}",
+                f"{kind} of this space is not allowed now: {broken}",
                 where=_where(space),
                 remedy=f"From status {space.status} it needs: {guard.words}.",
                 members={"current_status": space.status, "allowed": sorted(rule.start)},

@@ -183,6 +183,13 @@ class Bus(Protocol):
         """How many messages stand in each queue, in the order asked."""
         ...
 
+    async def oldest(self, queue: str) -> datetime | None:
+        """Since when the oldest message waits that could be worked on now; None where none does.
+
+        Peeked, so that nothing is locked; scheduled and put-off messages do not count.
+        """
+        ...
+
 
 # --- blobs ----------------------------------------------------------------------------------
 

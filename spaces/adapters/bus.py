@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError, ResourceNotFoundError
-from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue, exceptions
+from azure.servicebus import (
+    ServiceBusMessage,
+    ServiceBusMessageState,
+    ServiceBusSubQueue,
+    exceptions,
+)
 from azure.servicebus.aio import ServiceBusClient
 
 from spaces import errors, telemetry
@@ -23,6 +28,7 @@ from spaces.ports import Message, QueueDepth, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
+    from datetime import datetime
 
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.servicebus import ServiceBusReceivedMessage
@@ -61,6 +67,7 @@ class AzureBus:
         self._admin_now: Any = None
         self._senders: dict[str, ServiceBusSender] = {}
         self._peekers: dict[str, ServiceBusReceiver] = {}
+        self._lookers: dict[str, ServiceBusReceiver] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def send(self, messages: Sequence[Message]) -> None:
@@ -96,11 +103,25 @@ class AzureBus:
         """Counts of each queue; see the port."""
         return list(await asyncio.gather(*(self._depth(queue) for queue in queues)))
 
+    async def oldest(self, queue: str) -> datetime | None:
+        """When the oldest active message came; see the port. Pages over what is not active."""
+        async with self._link(self._lookers, queue, self._open_looker) as receiver:
+            at = 1
+            while page := await receiver.peek_messages(
+                _PEEK_AT_ONCE, sequence_number=at, timeout=SEND_TIMEOUT_S
+            ):
+                for message in page:
+                    if message.state is ServiceBusMessageState.ACTIVE:
+                        return message.enqueued_time_utc
+                at = (page[-1].sequence_number or 0) + 1
+        return None
+
     async def close(self) -> None:
         """Close links and connections."""
-        links = [*self._senders.values(), *self._peekers.values()]
+        links = [*self._senders.values(), *self._peekers.values(), *self._lookers.values()]
         self._senders.clear()
         self._peekers.clear()
+        self._lookers.clear()
         await asyncio.gather(*(_close(link) for link in links))
         client, self._client_now = self._client_now, None
         admin, self._admin_now = self._admin_now, None
@@ -160,6 +181,9 @@ class AzureBus:
         return self._client().get_queue_receiver(
             queue, sub_queue=ServiceBusSubQueue.DEAD_LETTER, prefetch_count=0
         )
+
+    def _open_looker(self, queue: str) -> ServiceBusReceiver:
+        return self._client().get_queue_receiver(queue, prefetch_count=0)
 
     def _client(self) -> ServiceBusClient:
         if self._client_now is None:

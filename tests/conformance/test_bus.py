@@ -279,6 +279,21 @@ async def test_depths_are_told_in_the_order_asked(rig: Rig) -> None:
     await rig.take(QUEUES[1])
 
 
+async def test_the_oldest_message_is_the_first_that_can_be_worked_on(rig: Rig) -> None:
+    assert await rig.bus.oldest(QUEUES[1]) is None
+    later = a_message(QUEUES[1], due_at=rig.now() + timedelta(hours=1))
+    await rig.bus.send([later])
+    assert await rig.bus.oldest(QUEUES[1]) is None
+    await rig.bus.send([a_message(QUEUES[1])])
+    first = await rig.bus.oldest(QUEUES[1])
+    assert first is not None
+    assert abs((rig.now() - first).total_seconds()) < 60
+    await rig.bus.send([a_message(QUEUES[1])])
+    assert await rig.bus.oldest(QUEUES[1]) == first
+    await rig.take(QUEUES[1])
+    assert await rig.bus.oldest(QUEUES[1]) is None
+
+
 async def test_dead_letters_are_seen_and_stay(rig: Rig) -> None:
     before = len(await rig.bus.dead_letters(QUEUES[2], limit=1000))
     messages = [a_message(QUEUES[2], body=json.dumps(n)) for n in range(3)]

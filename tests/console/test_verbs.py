@@ -178,6 +178,16 @@ def test_from_cancel_to_erase(wire: Wire) -> None:
     assert erased.tombstone is not None
 
 
+def test_a_deletion_that_the_planner_began_is_joined(wire: Wire) -> None:
+    kpax("cancel", "acme", "--reason", "ended", "--wait")
+    space = space_of(wire)
+    assert space.grace_until is not None
+    wire.world.clock.advance((space.grace_until - wire.world.clock.now()).total_seconds() + 1)
+    begun = asyncio.run(wire.world.do(OpKind.DELETE))
+    told = kpax("delete", "acme", "--reason", "now", "--confirm", "acme")
+    assert (told["operation_id"], told["status"]) == (begun, "running")
+
+
 def test_every_verb_has_its_command_and_its_operation() -> None:
     words = {command.name for command in space_app.registered_commands} - {"list", "show"}
     assert words == {verb.word for verb in verb_triggers.VERBS.values()}

@@ -106,6 +106,12 @@ class FakeBus:
             for item in dead
         ]
 
+    async def oldest(self, queue: str) -> datetime | None:
+        self.faults.before("oldest")
+        there = self._queue(queue)
+        self._settle(there)
+        return min((item.enqueued_at for item in [*there.waiting, *there.locked]), default=None)
+
     async def depths(self, queues: Sequence[str]) -> list[QueueDepth]:
         self.faults.before("depths")
         found: list[QueueDepth] = []
