@@ -149,7 +149,8 @@ class _Capture:
         )
         block = int(self._lead.one("SELECT current_setting('block_size')::int")[0])
         self._today = plan.Today(day=run.today, full=run.full, block_bytes=block)
-        self._done: list[tuple[Task, Segment]] = []
+        self._done: dict[int, list[tuple[Task, Segment]]] = {}
+        self._audited = 0
         self._findings: list[Finding] = []
         self._told = Told("database read", run.progress)
 
@@ -259,8 +260,9 @@ class _Capture:
             report=self._report,
         )
         reading.run(largest_first, connections=self._run.source.connections)
-        self._done += reading.done
         for task, segment in reading.done:
+            self._done.setdefault(task.relation.oid, []).append((task, segment))
+            self._audited += task.is_audit
             if task.is_audit and not _is_same(segment, task.earlier):
                 self._findings.append(_finding(task, segment))
         return not reading.is_cut_short
@@ -279,17 +281,20 @@ class _Capture:
 
     def _segments(self, one: Plan) -> list[Segment]:
         """A table's segments: read ones, kept ones, and after an early end the earlier ones."""
-        found = [
-            segment for task, segment in self._done if task.relation.oid == one.relation.oid
-        ]
+        found = [segment for _, segment in self._done.get(one.relation.oid, [])]
         found += [
             _moved(span.earlier, end=span.end, as_of=0) for span in one.kept if span.earlier
         ]
         return sorted(found, key=lambda segment: segment.start)
 
     def _left(self, one: Plan) -> list[Segment]:
-        """What was planned and not read, as the earlier snapshots have it."""
-        read = {id(task) for task, _ in self._done}
+        """What was planned and not read, as the earlier snapshots have it.
+
+        Nothing where the table is no longer what it was: what is written down is its new identity.
+        """
+        if not self._past.trusts(one.relation, self._past.table(one.relation)):
+            return []
+        read = {id(task) for task, _ in self._done.get(one.relation.oid, [])}
         left = {
             task.earlier.start: task.earlier
             for task in one.tasks
@@ -341,7 +346,7 @@ class _Capture:
             schema=schema,
             is_complete=is_whole,
             bytes_read=self._keeper.bytes_read,
-            audited=sum(task.is_audit for task, _ in self._done),
+            audited=self._audited,
             findings=self._findings,
         )
 

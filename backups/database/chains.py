@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FRAME_BYTES = 4 << 20
 LARGEST_FRAME = 8 << 20
+_CLASSES = 4  # days over which the whole frames of a first snapshot are renewed
 _AGAINST = 2  # `frames.Coding.PREFIX`
 _log = logging.getLogger(__name__)
 
@@ -80,8 +81,9 @@ class Keeper:
         return self._whole(plain, name, piece, is_first=base is None)
 
     def _whole(self, plain: bytes, name: bytes, piece: Piece, *, is_first: bool) -> Frame:
-        # The digest is as good as a die: first chains end at different lengths.
-        cap = 2 + name[0] % (CHAIN_LIMIT - 1) if is_first else CHAIN_LIMIT
+        # The digest is as good as a die: first chains end at different lengths, and with them all
+        # later ones, of which each is as long as it may be.
+        cap = CHAIN_LIMIT - name[0] % _CLASSES if is_first else CHAIN_LIMIT
         return Frame(len(plain), name, cap, [piece])
 
     def _base(self, base: Frame, affects: str) -> bytes | None:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from backups.database import reading, segments, visibility
 from backups.database.catalog import Relation
-from backups.database.model import DatabasePart
 from backups.database.segments import Span
 from backups.database.visibility import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backups.database.model import Segment, Table
+    from backups.database.model import DatabasePart, Segment, Table
     from backups.database.sessions import Session
 
 AUDIT_DAYS = 7
@@ -52,25 +51,22 @@ class Plan:
     tasks: list[Task] = field(default_factory=list[Task])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """The previous part, and which of its snapshots grew into this one."""
 
-    part: DatabasePart | None
-    continued: tuple[bool, ...]
+    def __init__(self, *, part: DatabasePart | None, continued: tuple[bool, ...]) -> None:
+        self.part = part
+        self.continued = continued
+        tables: list[Table] = []
+        if part is not None:
+            objects = (part.large_object_list, part.large_objects)
+            tables = [*part.tables, *(table for table in objects if table)]
+        self._by_oid = {table.oid: table for table in tables}
+        self._by_name = {table.name: table for table in tables}
 
     def table(self, relation: Relation) -> Table | None:
         """The same table, or one that had its name: good as a base of deltas at least."""
-        if self.part is None:
-            return None
-        named = None
-        objects = (self.part.large_object_list, self.part.large_objects)
-        for table in [*self.part.tables, *(table for table in objects if table)]:
-            if table.oid == relation.oid:
-                return table
-            if table.name == relation.name:
-                named = table
-        return named
+        return self._by_oid.get(relation.oid) or self._by_name.get(relation.name)
 
     def trusts(self, relation: Relation, table: Table | None) -> bool:
         """Whether rows of this table may be taken as unchanged by the ages of rows."""

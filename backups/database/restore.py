@@ -18,7 +18,7 @@ from backups.database import fallback, roles, work
 from backups.database.chains import Texts, joined
 from backups.database.loading import Loader
 from backups.database.progress import Told
-from backups.database.sessions import Session
+from backups.database.sessions import LockedError, Session
 from backups.database.statements import Kind, Statement, classified, statements
 from spaces.errors import InvalidError, NotFoundError, RefusedError
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from backups.store.packs import Reader
     from spaces.errors import DamagedError
 
+_TRIES = 10
 _BATCH_BYTES = 256 << 10
 _BATCH_STATEMENTS = 300  # more in one transaction might run out of locks
 _LOADING = {"synchronous_commit": "off", "lock_timeout": "0", "maintenance_work_mem": "128MB"}
@@ -148,17 +149,20 @@ class _Restore:
         for statement in after:
             if statement.kind is Kind.INDEX:
                 indexes.setdefault(statement.table, []).append(statement)
+        # Their indexes lock what hangs below them too, and that is being filled.
+        above = {parent for table in self._part.tables for parent in table.parents}
         jobs: list[work.Job] = []
         for table in sorted(
             self._tables, key=lambda table: -sum(segment.size for segment in table.segments)
         ):
-            then = _steps(indexes.pop(table.name, []))
+            then = _steps(indexes.pop(table.name, [])) if table.name not in above else []
             jobs.append(work.Job(lambda s, t=table: self._loader.table(s, t), then))
         listed, objects = self._part.large_object_list, self._part.large_objects
         if listed is not None and self._is_whole:
             jobs.append(work.Job(lambda s: self._loader.large_objects(s, listed, objects)))
-        jobs += [work.Job(one) for left in indexes.values() for one in _steps(left)]
         work.run(self._sessions, jobs)
+        left = [work.Job(one) for left in indexes.values() for one in _steps(left)]
+        work.run(self._sessions, left)
 
     def _rest(
         self, lead: Session, after: Sequence[Statement], grants: Sequence[Statement]
@@ -216,7 +220,15 @@ def _steps(found: Sequence[Statement]) -> list[work.Step]:
 
 
 def _done(session: Session, text: str) -> None:
-    session.rows(text)
+    """Two statements may wait for each other's tables: the server ends one, and it is done again."""
+    for left in reversed(range(_TRIES)):
+        try:
+            session.rows(text)
+        except LockedError:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _chosen(part: DatabasePart, only: str | None) -> list[Table]:

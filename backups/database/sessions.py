@@ -195,7 +195,12 @@ def _connect(dsn: str) -> Any:  # noqa: ANN401 - psycopg2 has no types
 
     try:
         connection = psycopg2.connect(
-            dsn, connect_timeout=CONNECT_S, fallback_application_name="kpax-backup"
+            dsn,
+            connect_timeout=CONNECT_S,
+            fallback_application_name="kpax-backup",
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
         )
     except psycopg2.ProgrammingError as error:
         raise InvalidError(f"the database's address is malformed: {_first(error)}") from error

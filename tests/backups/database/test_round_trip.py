@@ -306,3 +306,25 @@ def test_rows_come_back_in_their_order_though_several_sessions_read(
 
 def _md5(number: int) -> str:
     return hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
+
+
+def test_tables_that_refer_to_each_other_get_their_keys(
+    cluster: Cluster, vault: Vault, database: str, target: str
+) -> None:
+    """Two keys made at once lock two tables in opposite order."""
+    names = range(6)
+    cluster.sql(
+        database,
+        *(f"CREATE TABLE r{n} (id int PRIMARY KEY, o int)" for n in names),
+        *(f"INSERT INTO r{n} SELECT g, g FROM generate_series(1, 20000) g" for n in names),  # noqa: S608 - a test
+        *(
+            f"ALTER TABLE r{n} ADD FOREIGN KEY (o) REFERENCES r{m}"
+            for n in names
+            for m in names
+        ),
+    )
+    vault.capture(cluster.dsn(database))
+    vault.restore(cluster.dsn(target), jobs=4)
+    assert dump(cluster.dsn(target), cluster.programs, "--schema-only") == dump(
+        cluster.dsn(database), cluster.programs, "--schema-only"
+    )

@@ -698,3 +698,17 @@ def test_an_interrupted_day_mixes_two_snapshots_and_loses_nothing(story: Story) 
     story.sql("UPDATE t SET n = 2 WHERE id IN (11, 39999)", "DELETE FROM t WHERE id = 20000")
     story.capture(previous=part)
     assert not story.differs()
+
+
+def test_an_interrupted_day_believes_nothing_of_a_table_that_changed_its_shape(
+    story: Story,
+) -> None:
+    """What was left unread is of the earlier shape, and the table's new one is written down."""
+    story.sql(FILL.replace("5000", "20000"))
+    story.capture()
+    story.sql("ALTER TABLE t ADD COLUMN late integer DEFAULT 3")
+    looks = iter([False] * 12)
+    with pytest.raises(OutOfTimeError) as stopped:
+        story.capture(deadline=lambda: next(looks, True), connections=1)
+    story.capture(previous=stopped.value.part)
+    assert not story.differs()
