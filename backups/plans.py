@@ -34,6 +34,7 @@ def plans_of(places: Places) -> Plans:
     bound = (
         bind(
             OUTLINES[OpKind.BACKUP],
+            as_told=power.as_told,
             acts={
                 "wake": power.start_database,
                 "capture": run.capture,
@@ -49,6 +50,7 @@ def plans_of(places: Places) -> Plans:
         ),
         bind(
             OUTLINES[OpKind.RESTORE],
+            as_told=power.as_told,
             acts={
                 "wake": power.start_database,
                 "prepare": restore.prepare,
@@ -68,6 +70,7 @@ def plans_of(places: Places) -> Plans:
         ),
         bind(
             OUTLINES[OpKind.CANCEL],
+            as_told=power.as_told,
             acts={
                 "close": power.close,
                 "stop": power.stop_machines,

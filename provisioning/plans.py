@@ -44,11 +44,13 @@ _BOUND = (
     ),
     bind(
         OUTLINES[OpKind.RESIZE],
+        as_told=power.as_told,
         acts={"deploy": resize.deploy, "smoke": smoke.act, "settle": resize.settle},
         undos={"deploy": resize.undeploy},
     ),
     bind(
         OUTLINES[OpKind.CONFIGURE],
+        as_told=power.as_told,
         acts={
             "tell": configure.tell,
             "restart": configure.restart,
@@ -59,6 +61,7 @@ _BOUND = (
     ),
     bind(
         OUTLINES[OpKind.ROTATE_SECRETS],
+        as_told=power.as_told,
         acts={
             "prepare": rotate.prepare,
             "tell": rotate.tell,
@@ -75,6 +78,7 @@ _BOUND = (
     ),
     bind(
         OUTLINES[OpKind.SUSPEND],
+        as_told=power.as_told,
         acts={
             "close": power.close,
             "stop": power.stop_machines,
@@ -89,6 +93,7 @@ _BOUND = (
     ),
     bind(
         OUTLINES[OpKind.RESUME],
+        as_told=power.as_told,
         acts={
             "start_database": power.start_database,
             "start": power.start_machines,
@@ -104,11 +109,13 @@ _BOUND = (
     ),
     bind(
         OUTLINES[OpKind.QUARANTINE],
+        as_told=power.as_told,
         acts={"close": power.close, "settle": flags.quarantined},
         undos={"close": power.address_as_it_was},
     ),
     bind(
         OUTLINES[OpKind.RELEASE],
+        as_told=power.as_told,
         acts={"open": power.open_again, "settle": flags.released},
         undos={"open": power.address_as_it_was},
     ),

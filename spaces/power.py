@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spaces import names, stack
+from spaces import configuration, names, stack
 from spaces.errors import ConflictError, NotFoundError
 from spaces.model import Mark, OpKind, Status, replace
 from spaces.ports import Part, PartKind, Power
@@ -130,6 +130,29 @@ async def sleep(ports: Ports, work: Work) -> Outcome:
         if not isinstance(outcome, Done):
             return outcome
     return Done(detail="machines and database rest")
+
+
+async def as_told(ports: Ports, work: Work) -> Outcome:
+    """Bring a living space to what its row says: settings, power, and the stack where it runs.
+
+    For what a late runner may have done after all. While an operation runs it is waited for: that
+    one changes the same parts.
+    """
+    space = work.space
+    if space.op is not None:
+        return Wait(delay_s=0, detail="an operation runs")
+    if space.resources is None or space.status not in {Status.ACTIVE, *ASLEEP}:
+        return Done(detail="nothing of it stands")
+    await configuration.tell(ports, settings(), space)
+    if space.status in ASLEEP:
+        return await sleep(ports, work)
+    for part in (database(space), machines(space)):
+        outcome = await _brought(ports, part, on=True)
+        if not isinstance(outcome, Done):
+            return outcome
+    return await stack.stands(
+        ports, settings(), work, space, stack.ROUTE, stack.PLAN, stack.REVISION
+    )
 
 
 async def reassert(ports: Ports, space: Space) -> bool:

@@ -1,14 +1,16 @@
-"""Take back what a late runner did after its step had been undone.
+"""Take back what a late runner did after its step had been undone, or done by another.
 
 A runner that lost its message may go on long after: the stack that it then asks for stands there
 when the operation has been undone, and nobody would remove it. Its next message is old by then. So
-whoever gets an old message of a step that has been undone looks whether that still holds.
+whoever gets an old message of a step that has been undone looks whether that still holds; and of a
+step that changed a living space, whether that is still as its row says.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ from spaces.messages import encode
 from spaces.model import OpId, Phase, Running, Status
 from spaces.ports import Message
 from spaces.saga.decide import at_step, backoff_s
-from spaces.saga.outcomes import Done, Work
+from spaces.saga.outcomes import Done, Step, Work
 from spaces.saga.perform import perform
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ log = logging.getLogger("kpax.saga")
 
 # The pauses between so many looks add up to an hour: longer than any stack is made or deleted.
 MOST_LOOKS = 11
+AS_TOLD = "as_told"
 
 # Where a space stands whose opening was undone: nothing of it may be there any more.
 _UNDONE = frozenset({Status.FAILED, Status.CANCELLED, Status.ERASED})
@@ -43,13 +46,12 @@ async def take_back(
     Looks again until nothing is left; their count stands in the message's id.
     """
     found = _undone(plans, space, poke)
-    if found is None:
+    plan = _changed(plans, poke) if found is None else found[0]
+    if plan is None:
         return
-    plan, number = found
+    op = _looking(plan, poke, space) if found is None else _again(*found, poke, space)
     now = ports.clock.now()
-    outcome = await perform(
-        ports, plan, Work(space=space, op=_again(plan, number, poke, space), now=now)
-    )
+    outcome = await perform(ports, plan, Work(space=space, op=op, now=now))
     if isinstance(outcome, Done):
         return
     looks, chain = _looks(message_id)
@@ -91,6 +93,25 @@ def _undone(plans: Plans, space: Space, poke: Poke) -> tuple[Plan, int] | None:
         if plan.steps[number].undo is not None and (over or passed):
             return plan, number
     return None
+
+
+def _changed(plans: Plans, poke: Poke) -> Plan | None:
+    """A plan of one step that sees to the whole space, where the message's step changed a part."""
+    word = re.fullmatch(r"(?:do|undo)-(.+):[\d.]+", poke.ticket.removeprefix(f"{poke.op_id}:"))
+    if word is None:
+        return None
+    for plan in plans.values():
+        if plan.as_told is None:
+            continue
+        for step in plan.steps:
+            if step.name == word[1] and step.undo is not None:
+                seen_to = Step(name=AS_TOLD, act=plan.as_told, budget_s=0)
+                return replace(plan, steps=(seen_to,))
+    return None
+
+
+def _looking(plan: Plan, poke: Poke, space: Space) -> Running:
+    return replace(_again(plan, 0, poke, space), phase=Phase.DO)
 
 
 def _again(plan: Plan, number: int, poke: Poke, space: Space) -> Running:

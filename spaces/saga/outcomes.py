@@ -111,7 +111,8 @@ class Plan:
     """The steps of one kind of operation, and the queue that carries its pokes.
 
     `started`, `succeeded` and `failed` are the types of the CloudEvents published then; empty
-    for none. An operation in flight keeps the step names it started with.
+    for none. An operation in flight keeps the step names it started with. `as_told` sees to a
+    living space after a late runner: it brings it to what its row says.
     """
 
     kind: OpKind
@@ -120,6 +121,7 @@ class Plan:
     started: str = ""
     succeeded: str = ""
     failed: str = ""
+    as_told: Act | None = None
 
     def step(self, name: str) -> Step:
         """The step of that name; `KeyError` where this release no longer has it."""

@@ -68,7 +68,10 @@ class Outline:
 
 
 def bind(
-    outline: Outline, acts: Mapping[str, Act], undos: Mapping[str, Act] | None = None
+    outline: Outline,
+    acts: Mapping[str, Act],
+    undos: Mapping[str, Act] | None = None,
+    as_told: Act | None = None,
 ) -> Plan:
     """The outline with its effects. Raises `ValueError` where one is missing or too many."""
     undos = undos or {}
@@ -95,6 +98,7 @@ def bind(
         started=outline.started,
         succeeded=outline.succeeded,
         failed=outline.failed,
+        as_told=as_told,
     )
 
 
