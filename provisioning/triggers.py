@@ -8,7 +8,7 @@ from typing import cast
 import azure.functions as func
 import msgspec
 
-from provisioning import orders
+from provisioning import orders, orphans
 from provisioning.admit import ATTEMPT, FIRST_SEEN, ORIGINAL_ID, Incoming, admit
 from provisioning.plans import PLANS
 from spaces.http import Reply, Request, endpoint
@@ -84,6 +84,14 @@ async def on_sweep(timer: func.TimerRequest) -> None:
     """Say lost messages again; of every room, since the watch list is one."""
     del timer
     await sweep(ports(), grace_s=settings().sweep_grace_s)
+
+
+@blueprint.function_name("provisioning_stray_stacks")
+@blueprint.timer_trigger(arg_name="timer", schedule="45 */15 * * * *")
+async def on_stray_stacks(timer: func.TimerRequest) -> None:
+    """Compare all stacks with all spaces, and remove what stands for nobody."""
+    del timer
+    await orphans.compare(ports())
 
 
 @endpoint(

@@ -58,6 +58,24 @@ async def note(ports: Ports, stack: Stack, space_id: str) -> None:
     )
 
 
+async def found(ports: Ports, stack: str, space_id: str, *, code: str, why: str) -> None:
+    """Write down a stack that stands for no living space; the first word stays. Repeatable."""
+    values = {"space_id": space_id, "since": ports.clock.now(), "code": code, "message": why}
+    try:
+        await ports.tables.commit(STRAYS, PARTITION, [Insert(stack, values)])
+    except ConflictError:
+        return
+    log.error(
+        "stack.stray",
+        extra={
+            "space": space_id,
+            "stack": stack,
+            "code": code,
+            "see": "docs/running.md#stack.stray",
+        },
+    )
+
+
 async def clear(ports: Ports, stack: str) -> None:
     """The stack is gone; one that was never written down counts as done."""
     await ports.tables.commit(STRAYS, PARTITION, [Delete(stack)])
