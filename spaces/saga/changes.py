@@ -90,8 +90,15 @@ def ended(
 def told_at_end(
     plan: Plan | Outline, op: Running, status: OpStatus, error: str | None
 ) -> tuple[Event, ...]:
-    """The CloudEvents of an end; what was stopped did not fail."""
-    kind = {OpStatus.SUCCEEDED: plan.succeeded, OpStatus.FAILED: plan.failed}.get(status, "")
+    """The CloudEvents of an end.
+
+    What was stopped did not fail, unless the space has failed with it: whoever was paid for it
+    must hear that there will be none.
+    """
+    words = {OpStatus.SUCCEEDED: plan.succeeded, OpStatus.FAILED: plan.failed}
+    if MATRIX[op.kind].failure is not None:
+        words[OpStatus.CANCELED] = plan.failed
+    kind = words.get(status, "")
     verdict = "completed" if status is OpStatus.SUCCEEDED else status.value
     data: dict[str, str | int | float | bool | None] = {
         "operation_id": op.op_id,
