@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from geo_router import router, signed, tables
 from provisioning.orders import ids_of
-from spaces.registry import Registry
-from spaces.saga.begin import Cause, begin
-from spaces.saga.outline import OUTLINES
-from spaces.saga.promises import say_again
 from spaces.settings import settings
 from tests.builders import a_billing_event
 from tests.fakes import a_subscription
 
 if TYPE_CHECKING:
-    from spaces.model import Facts, OpKind
-    from spaces.ports import Ports
     from tests.simworld.world import Asked, World
 
 CALLER = "key:default"
@@ -101,23 +95,25 @@ def restore(world: World, number: int = 1, *, key: str = "r-1") -> Asked:
     return world.post(f"/spaces/{space_id(number)}/restores", {"backup_id": "latest"}, key=key)
 
 
-def start(
-    world: World, kind: OpKind, params: Facts | None = None, number: int = 1, *, key: str = "k"
-) -> Asked:
-    """Start an operation as an operator does, once for this key."""
+def verb(world: World, word: str, number: int = 1, *, key: str = "v-1", **more: Any) -> Asked:
+    """One of the operators' words for a space: `suspend`, `resize` and the others."""
+    body: dict[str, Any] = {"reason": "because", **more}
+    return world.post(f"/spaces/{space_id(number)}/{word}", body, key=f"{word}-{number}-{key}")
 
-    async def work(ports: Ports) -> None:
-        registry = Registry(ports.tables)
-        loaded = await registry.require(space_id(number))
-        if await registry.has_seen(space_id(number), "operator", f"{kind}-{key}"):
-            await say_again(ports, registry, loaded.space)
-            return
-        cause = Cause(
-            actor=CALLER, source="operator", cause_id=f"{kind}-{key}", params=params or {}
-        )
-        await begin(ports, loaded, OUTLINES[kind], cause)
 
-    return world.do(f"start {kind} {number}", work)
+def act(world: World, action: str, number: int = 1, *, key: str = "a-1") -> Asked | None:
+    """What an operator does about the operation of a space that needs one, or that runs."""
+    space = world.rules.spaces.get(space_id(number))
+    if space is None or space.op is None:
+        return None
+    path = f"/operations/{space.op.op_id}/{action}"
+    return world.post(path, {"reason": "because"}, key=f"{action}-{number}-{key}")
+
+
+def pause(world: World, what: str, *, key: str, again: bool = False) -> Asked:
+    """Hold a space, a cluster or the fleet (`/fleet`), or let it go on."""
+    word = "unpause" if again else "pause"
+    return world.post(f"{what}/{word}", {"reason": "because"}, key=f"{word}-{what}-{key}")
 
 
 def fill(world: World, number: int = 1) -> None:

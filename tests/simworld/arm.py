@@ -92,6 +92,18 @@ class SimArm(FakeArm):
         """The stack as it is, whatever is shown."""
         return self._shown(name)
 
+    def is_done(self, name: str) -> bool:
+        """Whether the last operation of a stack that stands ended well."""
+        record = self._records[name]
+        if record.deleting or self._runs(record):
+            return False
+        failed = record.refused or record.script.failure or record.script.canceled
+        return not failed
+
+    def running(self) -> list[str]:
+        """The stacks on which an operation is under way."""
+        return [name for name in self.names() if self._runs(self._records[name])]
+
     def runs(self, kind: PartKind, group: str) -> bool:
         """Whether this part of a resource group runs; what nobody stopped does."""
         return all(

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from spaces.configuration import template
 from spaces.model import ZONES, Tier
 from spaces.names import SETTINGS_SECRET
-from spaces.ports import PartKind, StackState
+from spaces.ports import PartKind
 from spaces.settings import ROOT
 from tests.fakes import (
     FakeBilling,
@@ -69,9 +69,9 @@ class SimBus(FakeBus):
 
     def _queue(self, name: str) -> _Queue:
         """A queue, or its dead letters as a queue of their own, from which nothing dies again."""
-        of, slash, _ = name.partition("/")
-        if not slash:
+        if "/" not in name:
             return super()._queue(name)
+        of = name.partition("/")[0]
         dead = self._queues.setdefault(
             name, _Queue(QueueRules(name=name, max_delivery_count=MANY))
         )
@@ -188,7 +188,7 @@ class Estate:
     def react(self) -> None:
         """What the platform does by itself: servers and machines come and go with their stacks."""
         for name in self.arm.names():
-            if self.arm.state(name).state is StackState.SUCCEEDED:
+            if self.arm.is_done(name):
                 self._stand(name)
         for name in [name for name in self.served if name not in self.arm.names()]:
             self._fall(name)

@@ -10,10 +10,11 @@ import functools
 import logging
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -28,7 +29,6 @@ from tests.builders import some_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from backups.engine import Engine
     from spaces.ports import Ports
@@ -219,4 +219,22 @@ def request(
 
 def next_tick(timer: Timer, now: datetime) -> datetime:
     """When the timer fires next."""
-    return timer.schedule.next_after(now).astimezone(UTC)
+    offsets = _of_a_day(timer.schedule)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    at = bisect_right(offsets, (now - midnight).total_seconds())
+    if at < len(offsets):
+        return midnight + timedelta(seconds=offsets[at])
+    return midnight + timedelta(days=1, seconds=offsets[0])
+
+
+@functools.cache
+def _of_a_day(schedule: Schedule) -> tuple[float, ...]:
+    """The ticks of each day in seconds; every timer of the app has a schedule of days."""
+    assert schedule.cron.endswith("* * *"), schedule
+    midnight = datetime(2026, 11, 23, tzinfo=UTC)
+    found: list[float] = []
+    at = schedule.next_after(midnight - timedelta(seconds=1))
+    while at < midnight + timedelta(days=1):
+        found.append((at - midnight).total_seconds())
+        at = schedule.next_after(at)
+    return tuple(found)

@@ -7,7 +7,6 @@ its history, never the app's own opinion, where the two could differ. Source: co
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,7 +22,7 @@ from spaces import audit
 from spaces.clusters import CLUSTERS
 from spaces.desire import desired
 from spaces.model import OpKind, Space, Status, Wish
-from spaces.ports import Delete, Insert, StackState
+from spaces.ports import Delete, Insert
 from spaces.registry import OpRow
 from spaces.saga.decide import EXTENSION
 from spaces.saga.outline import OUTLINES
@@ -315,11 +314,10 @@ def _allowed(request: str) -> frozenset[str]:
 @_rule(1, always=True)
 def one_order_each(rules: Rules) -> None:
     orders = [str(row.values["space_id"]) for row in rules.rows("orders")]
-    twice = [one for one, count in Counter(orders).items() if count > 1]
-    if twice:
-        raise BrokenError(1, f"more than one order asked for {twice}")
-    owners = Counter(space.order_id for space in rules.spaces.values())
-    if [one for one, count in owners.items() if count > 1]:
+    if len(set(orders)) < len(orders):
+        raise BrokenError(1, f"two orders asked for one space: {orders}")
+    owners = [space.order_id for space in rules.spaces.values()]
+    if len(set(owners)) < len(owners):
         raise BrokenError(1, f"an order has two spaces: {owners}")
 
 
@@ -363,12 +361,8 @@ def what_must_stand_stands(rules: Rules) -> None:
 
 @_rule(3, always=True)
 def one_deployment_each(rules: Rules) -> None:
-    running = Counter(
-        name.rpartition("-")[0]
-        for name in rules.estate.arm.names()
-        if rules.estate.arm.state(name).state is StackState.RUNNING
-    )
-    if any(count > 1 for count in running.values()):
+    running = [name.rpartition("-")[0] for name in rules.estate.arm.running()]
+    if len(set(running)) < len(running):
         raise BrokenError(3, f"two deployments at once: {running}")
 
 
@@ -390,11 +384,9 @@ def every_operation_is_accounted_for(rules: Rules) -> None:
 
 @_rule(4, always=True)
 def no_two_routes_of_one_name(rules: Rules) -> None:
-    names = Counter(
-        str(rules.estate.arm.request(name).parameters["hostName"])
-        for name in rules.estate.arm.names()
-    )
-    if any(count > 1 for count in names.values()):
+    arm = rules.estate.arm
+    names = [str(arm.request(name).parameters["hostName"]) for name in arm.names()]
+    if len(set(names)) < len(names):
         raise BrokenError(4, f"two stacks of one host name: {names}")
 
 
@@ -473,7 +465,8 @@ def _is_over(space: Space) -> bool:
 def _is_held(space: Space) -> bool:
     """A person has to act first, or has said that nothing may happen."""
     stuck = space.op is not None and space.op.stuck is not None
-    return stuck or space.paused is not None or space.quarantined is not None
+    paused = space.paused is not None or space.held is not None
+    return stuck or paused or space.quarantined is not None
 
 
 # --- 7: backups outlive everything ---------------------------------------------------------------
@@ -539,7 +532,7 @@ def nothing_passes_its_deadline_in_silence(rules: Rules) -> None:
     now = rules.estate.clock.now()
     for space in rules.spaces.values():
         op = space.op
-        if op is None or op.stuck is not None or space.paused is not None:
+        if op is None or op.stuck is not None or op.halted_at is not None or _is_held(space):
             continue
         step = OUTLINES[op.kind].step(op.step)
         longest = timedelta(seconds=step.budget_s) + EXTENSION * op.extended

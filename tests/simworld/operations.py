@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from spaces.configuration import APP_ROLE, checked_app_settings
+from spaces.configuration import APP_ROLE
 from spaces.model import OpKind, OpStatus, Space, Status
 from spaces.ports import PartKind
 from tests.simworld import actions as do
@@ -98,12 +98,11 @@ def _resize(world: World) -> None:
 
 
 def _configure(world: World) -> None:
-    asked = checked_app_settings({"title": "Werk 2", "locale": "de"})
-    do.start(world, OpKind.CONFIGURE, {"settings": asked})
+    do.verb(world, "configure", settings={"title": "Werk 2", "locale": "de"})
 
 
 def _rotate(world: World) -> None:
-    do.start(world, OpKind.ROTATE_SECRETS)
+    do.verb(world, "rotate-secrets")
 
 
 def _suspend(world: World) -> None:
@@ -124,11 +123,11 @@ def _its_moment_comes(world: World) -> None:
 
 
 def _quarantine(world: World) -> None:
-    do.start(world, OpKind.QUARANTINE, {"reason": "a leak", "actor": "key:ops"})
+    do.verb(world, "quarantine")
 
 
 def _release(world: World) -> None:
-    do.start(world, OpKind.RELEASE)
+    do.verb(world, "release")
 
 
 # --- what is true after them

@@ -51,6 +51,19 @@ LIFE = (
 )
 
 
+ACTIONS = ("retry", "skip", "rollback", "abort", "adopt", "replay")
+VERBS: dict[str, dict[str, Any]] = {
+    "suspend": {},
+    "resume": {},
+    "cancel": {},
+    "quarantine": {},
+    "release": {},
+    "rotate-secrets": {},
+    "resize": {"plan": "premium"},
+    "configure": {"settings": {"title": "Werk 2"}},
+}
+
+
 @dataclass(slots=True)
 class Budget:
     """How many of each misfortune a day may still bring; crashes stay below the delivery count."""
@@ -81,10 +94,22 @@ class Play:
     def calm(self) -> None:
         """Nothing more goes wrong, and whoever slept wakes up."""
         self.budget = Budget()
+        self._go_on()
         self.world.estate.arm.manners.lag_s = 0
         self.world.estate.arm.manners.throttled = False
         for process in self.world.processes:
             process.is_asleep = False
+
+    def _go_on(self) -> None:
+        """Whatever is paused goes on."""
+        world = self.world
+        for row in world.estate.tables.rows("pauses"):
+            of = row.key.removeprefix("cluster!")
+            what = "/fleet" if of == row.key else f"/clusters/{of}"
+            do.pause(world, what, key="end", again=True)
+        for space in world.rules.spaces.values():
+            if space.paused is not None:
+                do.pause(world, f"/spaces/{space.space_id}", key="end", again=True)
 
     def _misfortune(self, call: Call) -> Fault | None:
         del call
@@ -112,6 +137,24 @@ class Play:
     def restore(self, number: int, key: str) -> None:
         if self._stands(number):
             do.restore(self.world, number, key=key)
+
+    def verb(self, number: int, word: str, key: str, **more: Any) -> None:
+        if self._stands(number):
+            do.verb(self.world, word, number, key=key, **more)
+
+    def act(self, number: int, action: str, key: str) -> None:
+        do.act(self.world, action, number, key=key)
+
+    def pause(self, number: int, what: str, key: str, *, again: bool) -> None:
+        space = self.world.rules.spaces.get(do.space_id(number))
+        places = {"fleet": "/fleet"}
+        if space is not None:
+            places |= {
+                "space": f"/spaces/{space.space_id}",
+                "cluster": f"/clusters/{space.cluster}",
+            }
+        if what in places:
+            do.pause(self.world, places[what], key=key, again=again)
 
     def fill(self, number: int) -> None:
         space = self.world.rules.spaces.get(do.space_id(number))
@@ -182,7 +225,7 @@ STEPS: dict[str, Callable[..., None]] = {
     name: getattr(Play, name)
     for name in (
         *("order", "bill", "back_up", "restore", "fill", "moves", "wait", "outage", "faults"),
-        *("lose", "turn", "lock", "again", "ends", "manners"),
+        *("lose", "turn", "lock", "again", "ends", "manners", "verb", "act", "pause"),
     )
 }
 QUEUES = ("provisioning-steps", "backup-runs")
@@ -202,7 +245,7 @@ def drawn(seed: int) -> Script:
     for number in range(1, chance.choice((1, 1, 2)) + 1):
         script += _life(chance, number)
     script = list(_disturbed(chance, script))
-    if chance.random() < 0.15:
+    if chance.random() < 0.05:
         script.append(("wait", {"seconds": chance.choice(LONG_JUMPS)}))
     return script
 
@@ -221,11 +264,13 @@ def _life(chance: random.Random, number: int) -> Iterator[Step]:
     for at in range(chance.choice((0, 1, 2, 4))):
         what = chance.random()
         if what < 0.3:
+            yield from _asked(chance, number, f"{number}-{at}")
+        elif what < 0.45:
             yield (
                 chance.choice(("back_up", "restore")),
                 {"number": number, "key": f"{number}-{at}"},
             )
-        elif what < 0.4:
+        elif what < 0.5:
             yield "fill", {"number": number}
         else:
             sequence += 1
@@ -234,6 +279,21 @@ def _life(chance: random.Random, number: int) -> Iterator[Step]:
                 plan = chance.choice(("starter", "standard", "premium"))
             yield "bill", _told(chance, number, sequence, said, plan)
         yield "moves", {"count": chance.randint(0, 120)}
+
+
+def _asked(chance: random.Random, number: int, key: str) -> Iterator[Step]:
+    """What operators ask for; some of it is refused, and that is well."""
+    told = {"number": number, "key": key}
+    what = chance.random()
+    if what < 0.15:
+        again = chance.random() < 0.3
+        place = chance.choice(("space", "cluster", "fleet"))
+        yield "pause", {**told, "what": place, "again": again}
+    elif what < 0.4:
+        yield "act", {**told, "action": chance.choice(ACTIONS)}
+    else:
+        word = chance.choice(tuple(VERBS))
+        yield "verb", {**told, "word": word, **VERBS[word]}
 
 
 def _told(

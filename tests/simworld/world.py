@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import ErrorKind, KpaxError
-from spaces.ports import Message, Ports
+from spaces.errors import KpaxError
+from spaces.ports import Message
 from tests.fakes import START
 from tests.simworld import host
 from tests.simworld.data import SimEngine
@@ -27,13 +26,15 @@ from tests.simworld.loop import Loop
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     import azure.functions as func
 
     from tests.fakes import Received
 
 SWEEP = "provisioning_sweep"
+# Looks again at what was seen and is not closed.
+LOOK = "provisioning_look_again"
 # Reads every space each ten minutes and changes none: left out of long jumps.
 REVIEW = "route_review_spaces"
 MOST_PROCESSES = 4
@@ -41,9 +42,6 @@ MOST_MOVES = 200_000
 LOCK_S = 30
 REST_TICKS = 20
 MOST_TRIES = 40
-
-# What makes somebody ask once more.
-_PASSING = {ErrorKind.THROTTLED, ErrorKind.TRANSIENT, ErrorKind.CONFLICT, ErrorKind.UNKNOWN}
 
 _process: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
 
@@ -57,7 +55,6 @@ class Asked:
     body: bytes
     headers: dict[str, str]
     due_at: datetime
-    work: Callable[[Ports], Coroutine[Any, Any, None]] | None = None
     tries: int = 0
     process: Process | None = None
     status: int | None = None
@@ -129,13 +126,6 @@ class World:
         host.request(asked.method, asked.path, asked.body, asked.headers)  # it must exist
         self.asked.append(asked)
         self.note(f"asked {method} {path}")
-        return asked
-
-    def do(self, name: str, work: Callable[[Ports], Coroutine[Any, Any, None]]) -> Asked:
-        """Work of the app that no door leads to yet, repeated until it ends well."""
-        asked = Asked("", name, b"", {}, self.clock.now(), work)
-        self.asked.append(asked)
-        self.note(f"asked {name}")
         return asked
 
     def put(self, queue: str, body: str, message_id: str) -> None:
@@ -294,17 +284,13 @@ class World:
         self.begin(f"{item.queue} {item.message.message_id} again", call(host.message(item)))
 
     def _call(self, asked: Asked) -> None:
-        if asked.work is not None:
-            asked.tries += 1
-            asked.process = self.begin(f"{asked.path} {asked.tries}", asked.work(self.ports))
-            return
         route, request = host.request(asked.method, asked.path, asked.body, asked.headers)
         asked.tries += 1
         asked.process = self.begin(f"http {route.name} {asked.tries}", route.call(request))
 
     def _fire(self, name: str, at: datetime) -> None:
         timer = host.app().timers[name]
-        self._last_tick[name] = at
+        self._last_tick[name] = max(at, self.clock.now())  # missed ticks are one
         self._next_tick.pop(name, None)
         self.begin(f"timer {name}", timer.call(host.tick()))
 
@@ -352,7 +338,7 @@ class World:
             self._swept(process)
         for asked in self.asked:
             if asked.process is process:
-                self._answered(asked, process.task.result() if error is None else error)
+                self._answered(asked, process.task.result() if error is None else None)
 
     def _swept(self, process: Process) -> None:
         if process.name != f"timer {SWEEP}":
@@ -360,17 +346,10 @@ class World:
         self.rules.unswept = False
         self._rest = self._rest + 1 if process.calls == self._changes else 0
 
-    def _answered(self, asked: Asked, answer: func.HttpResponse | KpaxError | None) -> None:
+    def _answered(self, asked: Asked, answer: func.HttpResponse | None) -> None:
         asked.process = None
-        body: dict[str, Any] = {}
-        if answer is None:
-            status = 200
-        elif isinstance(answer, KpaxError):
-            status = 500 if answer.kind in _PASSING else answer.problem_status
-            body = {"type": f"/{answer.problem_slug}"}
-        else:
-            status = answer.status_code
-            body = json.loads(answer.get_body() or b"{}")
+        status = answer.status_code if answer is not None else 500
+        body: dict[str, Any] = json.loads((answer and answer.get_body()) or b"{}")
         busy = str(body.get("type", "")).endswith("request-in-progress")
         again = busy or status >= 500 or status == 429
         if again and asked.tries < MOST_TRIES:
@@ -487,7 +466,9 @@ class World:
         self.rules.always()
 
     def _tick_at(self, name: str) -> datetime | None:
-        """When a timer fires next. The sweeper's ticks that would find nothing are left out."""
+        """When a timer fires next. Ticks that would find nothing are left out, where that is known."""
+        if name == LOOK and not self._has_alarms():
+            return None
         if name == SWEEP:
             wanted = self._sweep_wanted()
             if wanted is None:
@@ -500,6 +481,10 @@ class World:
             since = max(self._last_tick.get(name, START), self.clock.now())
             self._next_tick[name] = host.next_tick(host.app().timers[name], since)
         return self._next_tick[name]
+
+    def _has_alarms(self) -> bool:
+        rows = self.estate.tables.rows("alarms")
+        return any(not row.values.get("closed_at") and not row.values["told"] for row in rows)
 
     def _sweep_wanted(self) -> datetime | None:
         """From when on a sweep can find something; None: there is nothing to find."""
