@@ -34,7 +34,8 @@ LATEST = "latest"
 class BackupView(msgspec.Struct, frozen=True, kw_only=True):
     """A backup; `state` is completed, verified or failed, times are null until they are known.
 
-    `error` says why it failed or was not verified, and names the object that is damaged.
+    `tables` are rows by name, `bytes_stored` what the run added to the store. `error` says why it
+    failed or was not verified, and names the object that is damaged.
     """
 
     backup_id: str
@@ -44,10 +45,16 @@ class BackupView(msgspec.Struct, frozen=True, kw_only=True):
     verified_at: datetime | None
     expires_at: datetime | None
     bytes_stored: int
-    tables: int
     rows: int
     attachments: int
     attachment_bytes: int
+    kind: str
+    seconds: float
+    bytes_read: int
+    storage_calls: int
+    tables: dict[str, int]
+    files: int
+    root_hash: str
     error: str | None = None
 
 
@@ -161,7 +168,7 @@ async def planned(ports: Ports, places: Places, space_name: str, backup_id: str)
             database=names.restored_database(space.op_seq + 1),
             container=names.restored_container(space.op_seq + 1),
         ),
-        bytes_to_read=manifest.bytes_stored,
+        bytes_to_read=sum(ref.size_bytes for ref in manifest.objects),
         old_data_kept_days=catalogue.KEPT_DAYS,
         damaged_before=await engine.gaps(store, manifest, now=ports.clock.now()),
     )
@@ -197,9 +204,15 @@ def _view(row: BackupRow) -> BackupView:
         verified_at=row.verified_at,
         expires_at=row.expires_at,
         bytes_stored=row.bytes_stored,
-        tables=row.tables,
         rows=row.rows,
         attachments=row.attachments,
         attachment_bytes=row.attachment_bytes,
+        kind=row.figures.kind,
+        seconds=row.figures.seconds,
+        bytes_read=row.figures.bytes_read,
+        storage_calls=row.figures.storage_calls,
+        tables=row.figures.tables,
+        files=row.attachments,
+        root_hash=row.figures.root_hash,
         error=row.error,
     )

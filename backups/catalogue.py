@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from backups.engine import Figures
 from spaces.model import BackupId, LastBackup, OpKind, OpStatus
 from spaces.ports import Put
 from spaces.registry import SPACES
@@ -44,6 +45,7 @@ class BackupRow(msgspec.Struct, frozen=True, kw_only=True):
     attachments: int
     attachment_bytes: int
     error: str | None = None
+    figures: Figures = Figures()
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +57,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     keep_until: datetime
 
 
-def row_of(manifest: Manifest) -> BackupRow:
+def row_of(manifest: Manifest, figures: Figures = Figures()) -> BackupRow:  # noqa: B008 — frozen
     """The row of a published backup that nobody has proved yet."""
     return BackupRow(
         backup_id=manifest.backup_id,
@@ -70,6 +72,7 @@ def row_of(manifest: Manifest) -> BackupRow:
         rows=manifest.rows,
         attachments=manifest.attachments,
         attachment_bytes=manifest.attachment_bytes,
+        figures=figures,
     )
 
 

@@ -7,9 +7,11 @@ repeated. Damage is always a `DamagedError` that names the object.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from backups.manifest import ObjectRef
 from spaces.model import BackupId, SpaceId
@@ -61,12 +63,24 @@ class Label:
     keep_until: datetime | None = None
 
 
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did, in numbers. `tables` are rows by name, left out where they are very many."""
+
+    kind: str = "full"
+    seconds: float = 0.0
+    bytes_read: int = 0
+    storage_calls: int = 0
+    root_hash: str = ""
+    tables: dict[str, int] = {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """A finished copy without a manifest: nothing refers to it yet."""
+    """A finished copy, which `publish` makes a backup."""
 
     contents: ObjectRef
     completed_at: datetime
+    figures: Figures = field(default_factory=Figures)
 
 
 class Engine(Protocol):

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import msgspec
+
 from backups import attached, keyring, proof
 from backups.attached import Attachments
 from backups.bridge import BlobStore, Bridge
 from backups.database import restore as database
 from backups.database.capture import Source
-from backups.engine import Captured
+from backups.engine import Captured, Figures
 from backups.files import model as files_model
 from backups.local.parts import database_part, facts_of
 from backups.local.run import Order, back_up
@@ -41,10 +43,12 @@ if TYPE_CHECKING:
 
     from backups.bundle import BundleEngine
     from backups.engine import Base, Files, Label, Store
+    from backups.local.facts import Result
     from spaces import ports
     from spaces.model import BackupId
 
 _MANIFESTS = "s/"
+_TABLES_BYTES = 8 << 10  # a row of the registry takes 32 Ki characters in a field
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,9 @@ class RangesEngine:
             if made.state != "complete":
                 raise damaged(made.backup_id, f"not all was captured: {made.problems}")
             told = await asyncio.to_thread(_find, work, label.backup_id)
-        return Captured(contents=told.contents, completed_at=told.completed_at)
+        return Captured(
+            contents=told.contents, completed_at=told.completed_at, figures=_figures(made)
+        )
 
     async def publish(
         self, store: Store, label: Label, captured: Captured, *, expires_at: datetime
@@ -241,6 +247,18 @@ def dsn_of(base: Base) -> str:
     server = base.server
     user, password = quote(server.user, safe=""), quote(server.password, safe="")
     return f"postgresql://{user}:{password}@{server.address}/{quote(base.database, safe='')}"
+
+
+def _figures(made: Result) -> Figures:
+    tables = made.tables if len(msgspec.json.encode(made.tables)) <= _TABLES_BYTES else {}
+    return Figures(
+        kind=made.kind,
+        seconds=made.seconds,
+        bytes_read=made.bytes_read,
+        storage_calls=made.storage_calls,
+        root_hash=made.root_hash,
+        tables=tables,
+    )
 
 
 def _is_ours(manifest: Manifest) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backups import catalogue, residency
-from backups.engine import Captured, Label
+from backups.engine import Captured, Figures, Label
 from backups.manifest import ObjectRef
 from spaces.configuration import APP_ROLE
 from spaces.errors import DamagedError, TransientError
@@ -61,6 +61,7 @@ class Run:
             facts={
                 "contents": msgspec.json.encode(captured.contents).decode(),
                 "completed_at": captured.completed_at.isoformat(),
+                "figures": msgspec.json.encode(captured.figures).decode(),
             },
         )
 
@@ -69,6 +70,7 @@ class Run:
         captured = Captured(
             contents=msgspec.json.decode(work.fact("contents"), type=ObjectRef),
             completed_at=datetime.fromisoformat(work.fact("completed_at")),
+            figures=msgspec.json.decode(str(work.op.facts.get("figures", "{}")), type=Figures),
         )
         manifest = await self._places.engine(ports).publish(
             self._places.store(ports, work.space),
@@ -76,7 +78,7 @@ class Run:
             captured,
             expires_at=captured.completed_at + kept(work),
         )
-        row = catalogue.row_of(manifest)
+        row = catalogue.row_of(manifest, captured.figures)
         return Done(
             detail=f"{row.rows} rows, {row.attachments} attachments, {row.bytes_stored} bytes",
             rows=(catalogue.put(row),),

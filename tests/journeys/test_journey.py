@@ -111,7 +111,11 @@ def test_a_backup_run_waits_and_prints_one_object(stack: Stack) -> None:
     name = stack.json("space", "list")["items"][0]["name"]
     ran = stack.run("backup", "run", name, "--wait", "--json")
     assert ran.code == 0, ran.err
-    assert {"backup_id", "state", "completed_at", "bytes_stored"} <= set(ran.body)
+    assert {"backup_id", "state", "kind", "seconds", "bytes_read", "bytes_stored"} <= set(
+        ran.body
+    )
+    assert {"storage_calls", "files", "root_hash", "expires_at"} <= set(ran.body)
+    assert ran.body["tables"]["public.devices"] > 0
     assert ran.err, "progress belongs on stderr"
 
 
