@@ -142,6 +142,8 @@ async def _retire(ports: Ports, settings: Settings, row: Stored) -> int:
     loaded = await Registry(ports.tables).load(row.partition)
     space = loaded.space if loaded is not None else None
     if space is not None and space.resources is not None:
+        if space.status in power.ASLEEP:
+            return 0  # its database rests: the next hour after it came back, or its deletion
         if kept.database == space.database or kept.container == space.container:
             log.error("kept.in_force", extra={"space": row.partition, "op": kept.operation_id})
             return 0

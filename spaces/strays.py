@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from spaces import telemetry
 from spaces.errors import ConflictError
 from spaces.ports import Delete, Insert, instant
 
@@ -47,6 +48,7 @@ async def note(ports: Ports, stack: Stack, space_id: str) -> None:
         await ports.tables.commit(STRAYS, PARTITION, [Insert(stack.name, values)])
     except ConflictError:
         return
+    telemetry.count(telemetry.STACKS_STRAY)
     log.error(
         "stack.not_deleted",
         extra={

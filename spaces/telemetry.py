@@ -35,6 +35,8 @@ VAULT_CALLS = "kpax.vault.calls"
 """Requests to a Key Vault, the authentication challenge included."""
 ALARMS_RAISED = "kpax.alarms.raised"
 """Alarms raised, each once; what they are about stands in the table `alarms`."""
+STACKS_STRAY = "kpax.stacks.stray"
+"""Stacks that could not be deleted, each once; they stand in the table `strays` and cost money."""
 
 _MEANING = {
     TABLE_TRANSACTIONS: "requests to Table Storage",
@@ -43,6 +45,7 @@ _MEANING = {
     ARM_CALLS: "requests to the Resource Manager",
     VAULT_CALLS: "requests to Key Vaults",
     ALARMS_RAISED: "alarms raised",
+    STACKS_STRAY: "stacks that could not be deleted",
 }
 
 FIELDS = ("space", "op", "step", "cluster", "trace")
