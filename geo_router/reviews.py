@@ -225,7 +225,10 @@ async def _write(ports: Ports, registry: Registry, loaded: Loaded, view: ReviewV
 
 
 def _stored(space: Space) -> Stored:
+    """The request of a space, from the country that its customer moved to since, if any."""
     request: dict[str, object] = json.loads(space.route_request)
+    if space.billing is not None and space.billing.country_sequence >= 0:
+        request["country"] = space.billing.country
     return Stored(space_id=space.space_id, cluster=space.cluster, request=request)
 
 

@@ -315,7 +315,13 @@ def _cloud_event(space: Space, event: Event, now: datetime) -> Message:
         "time": now.isoformat(),
         "subject": space.space_id,
         "datacontenttype": "application/json",
-        "data": {"sequence": space.event_seq, **event.data},
+        "data": {
+            "sequence": space.event_seq,
+            # By these billing knows which of its subscriptions is meant.
+            "order_id": space.order_id,
+            "subscription": space.subscription,
+            **event.data,
+        },
     }
     return Message(
         queue=EVENTS_QUEUE, message_id=message_id, body=msgspec.json.encode(body).decode()

@@ -14,7 +14,7 @@ from spaces.errors import TransientError
 from spaces.model import Status
 from spaces.ports import Insert
 from spaces.registry import DIRECTORY, NO_MESSAGE, Change, Registry
-from tests.builders import a_space
+from tests.builders import a_billing_state, a_space
 from tests.fakes import fake_ports
 
 if TYPE_CHECKING:
@@ -95,6 +95,19 @@ async def test_a_space_that_may_not_stay_is_told_once_and_never_moved(ports: Por
     loaded = await Registry(ports.tables).require("s-never")
     assert replace(loaded.space, event_seq=space.event_seq) == space
     assert (await audited(ports, "s-never")).count("residency.reviewed") == 1
+
+
+async def test_a_customer_who_moved_is_reviewed_from_there_and_the_space_stays(
+    ports: Ports,
+) -> None:
+    at_home = a_billing_state(country="CA")  # billed from elsewhere, which says nothing
+    moved = a_billing_state(country="CA", country_sequence=3)
+    await opened(ports, "stays", billing=at_home)
+    await opened(ports, "moved", billing=moved)
+    await reviews.run(ports)
+    found = {one.space_id: one.today for one in (await reviews.listed(ports)).items}
+    assert found == {"s-moved": "canada"}
+    assert (await Registry(ports.tables).require("s-moved")).space.cluster == "france"
 
 
 async def test_an_edition_is_reviewed_once_a_day(ports: Ports) -> None:

@@ -37,6 +37,9 @@ async def assert_open_once(world: World, space_id: str) -> None:
     events = [json.loads(item.body) for item in world.bus.receive("space-events", most=100)]
     assert [one["data"]["sequence"] for one in events] == list(range(1, len(events) + 1))
     assert [one["type"] for one in events].count("space.activated") == 1
+    # So billing learns which subscription has what it pays for; the first event knows none yet.
+    assert {one["data"]["order_id"] for one in events} == {space.order_id}
+    assert [one["data"]["subscription"] for one in events[1:]] == ["sub-1"] * (len(events) - 1)
 
 
 async def test_a_paid_event_opens_the_space() -> None:
