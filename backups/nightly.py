@@ -127,7 +127,7 @@ async def _put_off(ports: Ports, request: RunRequest) -> None:
             extra={
                 "space": request.space_id,
                 "waits": request.waits,
-                "see": "docs/running.md#backup-missed",
+                "see": "docs/running.md#backup.missed",
             },
         )
         return
@@ -145,7 +145,14 @@ async def _retire(ports: Ports, settings: Settings, row: Stored) -> int:
         if space.status in power.ASLEEP:
             return 0  # its database rests: the next hour after it came back, or its deletion
         if kept.database == space.database or kept.container == space.container:
-            log.error("kept.in_force", extra={"space": row.partition, "op": kept.operation_id})
+            log.error(
+                "kept.in_force",
+                extra={
+                    "space": row.partition,
+                    "op": kept.operation_id,
+                    "see": "docs/running.md#kept.in_force",
+                },
+            )
             return 0
         server = await admin_server(ports, settings, space)
         await ports.databases.drop_database(server, kept.database)

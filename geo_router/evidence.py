@@ -56,7 +56,7 @@ def _complain(database: Path, error: Exception) -> None:
         extra={
             "file": str(database),
             "reason": f"{type(error).__name__}: {error}",
-            "see": "docs/running.md#ip_databaseunreadable",
+            "see": "docs/running.md#ip_database.unreadable",
         },
     )
 

@@ -221,6 +221,15 @@ async def _write(ports: Ports, registry: Registry, loaded: Loaded, view: ReviewV
             "today": view.today,
         },
     )
+    if view.needs_a_person:
+        log.warning(
+            EVENT,
+            extra={
+                "space": space.space_id,
+                "cluster": space.cluster,
+                "see": "docs/running.md#residency.review_required",
+            },
+        )
     await ports.bus.send(promised)
 
 

@@ -198,7 +198,12 @@ async def _serve(
         return problem_response(error, request_id)
     except Exception:
         log.exception(
-            "request.crashed", extra={"request": request_id, "endpoint": operation.name}
+            "request.crashed",
+            extra={
+                "request": request_id,
+                "endpoint": operation.name,
+                "see": "docs/running.md#request.crashed",
+            },
         )
         return problem_response(
             KpaxError("the request failed here", remedy="Tell support the request id."),

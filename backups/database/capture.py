@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TRIES = 5
 OLDEST_SERVER = 140_000
 SCHEMA_DAYS = 7
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("kpax.backups")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +390,11 @@ def _finding(task: Task, segment: Segment) -> Finding:
     )
     _log.error(
         "backup.audit_mismatch",
-        extra={"table": finding.table, "start": finding.start, "since": finding.since},
+        extra={
+            "table": finding.table,
+            "start": finding.start,
+            "since": finding.since,
+            "see": "docs/running.md#backup.audit_mismatch",
+        },
     )
     return finding

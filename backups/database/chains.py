@@ -23,7 +23,7 @@ FRAME_BYTES = 4 << 20
 LARGEST_FRAME = 8 << 20
 _CLASSES = 4  # days over which the whole frames of a first snapshot are renewed
 _AGAINST = 2  # `frames.Coding.PREFIX`
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("kpax.backups")
 
 
 class Texts:
@@ -93,7 +93,10 @@ class Keeper:
         try:
             return self._texts.plain(base, affects=affects)
         except DamagedError as error:
-            _log.error("backup.base_damaged", extra={"problem": str(error)})
+            _log.error(
+                "backup.base_damaged",
+                extra={"problem": str(error), "see": "docs/running.md#backup.base_damaged"},
+            )
             return None
 
 

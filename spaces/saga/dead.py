@@ -121,7 +121,7 @@ async def _park(ports: Ports, loaded: Loaded, dead: Dead) -> None:
 async def _keep(ports: Ports, dead: Dead, detail: str) -> None:
     log.error(
         "message.died",
-        extra={"queue": dead.queue, "reason": detail, "see": "docs/running.md#dead-letters"},
+        extra={"queue": dead.queue, "reason": detail, "see": "docs/running.md#message.died"},
     )
     await rejected.keep(
         ports,

@@ -137,7 +137,8 @@ async def _move_on(
     if last is None:
         log.warning("operation.called_again", extra=fields)
     else:
-        log.error("operation.needs_operator", extra=fields)
+        see = {"see": "docs/running.md#operation.needs_operator"}
+        log.error("operation.needs_operator", extra=fields | see)
     await ports.bus.send([*events, *promised])
 
 
