@@ -1,0 +1,1 @@
+"""Proofs through the command alone: a database and a folder, damaged stores, killed runs."""
