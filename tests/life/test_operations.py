@@ -183,6 +183,14 @@ async def test_a_cancelled_space_has_a_proved_final_backup_and_can_come_back(
     await world.nothing_is_loose()
 
 
+async def test_a_cancelled_space_can_be_backed_up_and_rests_again() -> None:
+    world = await World().open()
+    final = (await world.done(OpKind.CANCEL)).final_backup
+    space = await world.done(OpKind.BACKUP)
+    assert (space.status, space.final_backup, world.is_asleep()) == ("cancelled", final, True)
+    assert len(await world.rows()) == 2
+
+
 async def ended(world: World) -> World:
     """The space cancelled and deleted."""
     await world.open()
