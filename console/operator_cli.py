@@ -8,9 +8,11 @@ from urllib.parse import quote
 import typer
 
 from console.cli import op_app, operation_text
-from spaces.cli import Json, emit, failing, say, stop, table
-from spaces.client import Body, Client, connect, exit_of, space_path, wait_for_operation
-from spaces.errors import Exit, FieldError, InvalidError
+from spaces import following
+from spaces.cli import Json, emit, failing, table
+from spaces.client import Body, connect, space_path
+from spaces.errors import FieldError, InvalidError
+from spaces.following import Because, DryRun, Timeout, Wait  # noqa: TC001 — typer reads them
 
 pause_app = typer.Typer(
     no_args_is_help=True,
@@ -23,21 +25,13 @@ unpause_app = typer.Typer(
 Operation = Annotated[
     str, typer.Argument(metavar="OPERATION", help="Id of an operation: kpax op list.")
 ]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the audit chain.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; do nothing.")]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="Wait for the end; the exit code says how it was.")
-]
-Timeout = Annotated[
-    float, typer.Option(min=0, help="Seconds to wait; exit code 4 when they are over.")
-]
 
 
 @op_app.command("retry")
 def retry(
     operation: Operation,
     *,
-    reason: Reason,
+    reason: Because,
     step: Annotated[
         str | None, typer.Option("--from", help="An earlier step: it and all after it again.")
     ] = None,
@@ -60,7 +54,7 @@ def retry(
 def skip(
     operation: Operation,
     *,
-    reason: Reason,
+    reason: Because,
     dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 600,
@@ -79,7 +73,7 @@ def skip(
 def rollback(
     operation: Operation,
     *,
-    reason: Reason,
+    reason: Because,
     dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 600,
@@ -98,7 +92,7 @@ def rollback(
 def abort(
     operation: Operation,
     *,
-    reason: Reason,
+    reason: Because,
     dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 600,
@@ -119,7 +113,7 @@ def abort(
 def adopt(
     operation: Operation,
     *,
-    reason: Reason,
+    reason: Because,
     dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 600,
@@ -138,7 +132,7 @@ def adopt(
 def replay(
     operation: Operation,
     *,
-    reason: Reason,
+    reason: Because,
     dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 600,
@@ -159,7 +153,7 @@ Cluster = Annotated[str, typer.Argument(metavar="CLUSTER", help="A cluster: fran
 
 @pause_app.command("space")
 def pause_space(
-    space: Space, reason: Reason, dry_run: DryRun = False, as_json: Json = False
+    space: Space, reason: Because, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
     """Hold one space.
 
@@ -170,7 +164,7 @@ def pause_space(
 
 @pause_app.command("cluster")
 def pause_cluster(
-    cluster: Cluster, reason: Reason, dry_run: DryRun = False, as_json: Json = False
+    cluster: Cluster, reason: Because, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
     """Hold every space of a cluster.
 
@@ -181,7 +175,7 @@ def pause_cluster(
 
 
 @pause_app.command("fleet")
-def pause_fleet(reason: Reason, dry_run: DryRun = False, as_json: Json = False) -> None:
+def pause_fleet(reason: Because, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Hold every space.
 
     Example: kpax pause fleet --reason "a defect in the release"
@@ -207,7 +201,7 @@ def list_pauses(as_json: Json = False) -> None:
 
 @unpause_app.command("space")
 def unpause_space(
-    space: Space, reason: Reason, dry_run: DryRun = False, as_json: Json = False
+    space: Space, reason: Because, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
     """Let one space go on.
 
@@ -218,7 +212,7 @@ def unpause_space(
 
 @unpause_app.command("cluster")
 def unpause_cluster(
-    cluster: Cluster, reason: Reason, dry_run: DryRun = False, as_json: Json = False
+    cluster: Cluster, reason: Because, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
     """Let every space of a cluster go on.
 
@@ -229,7 +223,7 @@ def unpause_cluster(
 
 
 @unpause_app.command("fleet")
-def unpause_fleet(reason: Reason, dry_run: DryRun = False, as_json: Json = False) -> None:
+def unpause_fleet(reason: Because, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Let every space go on.
 
     Example: kpax unpause fleet --reason "the release is mended"
@@ -268,27 +262,9 @@ def _told(body: Body, *, dry_run: bool, wait: bool, timeout_s: float, as_json: b
     if not wait:
         emit(body, as_json=as_json, text=operation_text(body))
         return
-    ended = _ended(connect(), body, timeout_s)
+    ended = following.ended(connect(), body, timeout_s, as_json=as_json)
     emit(ended, as_json=as_json, text=operation_text(ended))
-    stop(exit_of(ended))
-
-
-def _ended(client: Client, operation: Body, timeout_s: float) -> Body:
-    op_id = str(operation["operation_id"])
-    ended = wait_for_operation(client, op_id, timeout_s=timeout_s, progress=_progress)
-    if ended is None:
-        say(f"{op_id} still runs after {timeout_s:.0f} s; look: kpax op show {op_id}")
-        stop(Exit.QUEUED)
-    return ended
-
-
-def _progress(operation: Body) -> None:
-    now = [
-        f"{one['name']}: {one['status']}"
-        for one in cast("list[Body]", operation["steps"])
-        if one["status"] in {"running", "needsOperator"}
-    ]
-    say(f"{operation['operation_id']} {operation['status']} {', '.join(now)}".rstrip())
+    following.finish(ended)
 
 
 def _foreseen_text(body: Body) -> str:
