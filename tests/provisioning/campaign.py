@@ -69,9 +69,9 @@ class Day:
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Day:
-        """Crashes and lost locks together stay below the queue's delivery count."""
+        """Crashes, lost locks and an outage together stay below the queue's delivery count."""
         crashes = chance.randint(0, 3)
-        return cls(
+        day = cls(
             crashes=crashes,
             lost_locks=chance.randint(0, 4 - crashes),
             lost_messages=chance.randint(0, 2),
@@ -81,6 +81,8 @@ class Day:
             outages=chance.randint(0, 1) * chance.randint(0, 1),
             seconds=chance.choice((10.0, 120.0, 240.0)),
         )
+        day.lost_locks = min(day.lost_locks, 4 - crashes - day.outages)
+        return day
 
 
 @dataclass(slots=True)
