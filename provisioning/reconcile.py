@@ -24,13 +24,13 @@ from provisioning.hints import listed_as
 from spaces.errors import DamagedError, KpaxError
 from spaces.forgetting import nameless
 from spaces.idempotency import digest
-from spaces.model import Space
 from spaces.ports import Subscription
-from spaces.registry import SPACES, Registry
+from spaces.registry import Registry
 
 if TYPE_CHECKING:
     from provisioning.alarms import Alarm
     from provisioning.billing import Told
+    from spaces.model import Space
     from spaces.ports import Billing, Ports
 
 log = logging.getLogger("kpax.reconciler")
@@ -77,7 +77,9 @@ async def run(ports: Ports, *, dry_run: bool = False) -> Report:
     if ports.billing is None:
         return Report(complete=False, reason="no billing list is configured")
     listed = await _list(ports.billing)
-    spaces = await _spaces(ports)
+    spaces = await Registry(
+        ports.tables
+    ).states()  # one query, not one per space (decision 0421)
     report = Report(
         subscriptions=len(listed.by_subject),
         spaces=len(spaces),
@@ -155,12 +157,6 @@ async def _list(billing: Billing) -> _Listed:
     if total is not None and len(found) < total:
         return _Listed(found, reason=f"billing lists {len(found)} of {total} subscriptions")
     return _Listed(found)
-
-
-async def _spaces(ports: Ports) -> list[Space]:
-    """Every space; one query that follows its pages, not one per space (decision 0421)."""
-    rows = await ports.tables.query(SPACES, key_from="state", key_below="state_")
-    return [msgspec.json.decode(str(row.values["doc"]), type=Space) for row in rows]
 
 
 async def _compare(
