@@ -312,16 +312,19 @@ def check_key_2(store, key):
 
 
 def find_2(store, key, names, at):
-    numbers = sorted(name for name in names if name.startswith("s/"))
+    numbers = sorted(name for name in names if is_second(name))
     check_key_2(store, key)
     if at != "latest":
-        name = f"s/{at[:8]}"
-        if name not in numbers:
-            raise Problem(BAD_INPUT, f"the store holds no snapshot {at}")
-        manifest = Manifest2(store, key, name)
-        if manifest.header["backup_id"] != at:
-            raise Problem(BAD_INPUT, f"the store holds no snapshot {at}")
-        return manifest
+        own = (
+            [f"s/{at[:8]}"] if at[8:9] == "-" and at[:8].isdigit() else list(reversed(numbers))
+        )
+        for name in own:
+            if (
+                name in numbers
+                and (found := Manifest2(store, key, name)).header["backup_id"] == at
+            ):
+                return found
+        raise Problem(BAD_INPUT, f"the store holds no snapshot {at}")
     heads = sorted(name for name in names if name.startswith("j/") and name.endswith("/head"))
     head = head_of(store, key, heads[-1]) if heads else None
     if head and head["name"] not in numbers and not is_over(head["keep_until"]):
@@ -337,6 +340,10 @@ def find_2(store, key, names, at):
         if manifest.header["state"] == "complete":
             return manifest
     raise Problem(BAD_INPUT, "the store holds no complete snapshot")
+
+
+def is_second(name):
+    return name[:2] == "s/" and len(name) == 10 and name[2:].isdigit()
 
 
 def head_of(store, key, name):
@@ -488,7 +495,7 @@ def manifest_1(store, key, name):
 
 
 def find_1(store, key, names, at):
-    found = [name for name in names if name.startswith("s/")]
+    found = [name for name in names if name.startswith("s/bkp-")]
     wanted = [name for name in found if at in {"latest", name[2:]}]
     if not wanted:
         raise Problem(BAD_INPUT, f"the store holds no backup {at}")
@@ -566,7 +573,8 @@ def restore(options):
     url = options.store.startswith(("http://", "https://"))
     store = Container(options.store) if url else Folder(options.store)
     names = store.names()
-    is_first = any(name.startswith("s/bkp-") for name in names)
+    is_first = f"s/{options.at}" in names or not any(map(is_second, names))
+    is_first = is_first and any(name.startswith("s/bkp-") for name in names)
     find, bring = (find_1, restore_1) if is_first else (find_2, restore_2)
     if not any(name.startswith(("s/", "j/")) for name in names):
         raise Problem(BAD_INPUT, f"{options.store} holds no backup")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 HEAD = "head"
 MANIFEST = re.compile(r"s/(\d{8})\Z")
+_OWN_ID = re.compile(r"(\d{8})-")
 _JOURNAL = re.compile(r"j/(\d{8})-([0-9a-f]+)/(\w+)\Z")
 
 
@@ -215,17 +216,38 @@ def open_latest(store: ObjectStore, keys: Keys, listing: Listing) -> Manifest:
 
 
 def open_by_id(store: ObjectStore, keys: Keys, listing: Listing, backup_id: str) -> Manifest:
-    """The snapshot of an id. Raises `NotFoundError`, `DamagedError`."""
-    match = re.match(r"(\d{8})-", backup_id)
-    if match and int(match[1]) in listing.sequences:
-        manifest = open_manifest(store, keys, name_of(int(match[1])))
+    """The snapshot of an id; of several, the newest: a step that was repeated made them.
+
+    Raises `NotFoundError`, `DamagedError`.
+    """
+    match = _OWN_ID.match(backup_id)
+    if match is None:
+        return _open_given_id(store, keys, listing, backup_id)
+    sequence = int(match[1])
+    if sequence in listing.sequences:
+        manifest = open_manifest(store, keys, name_of(sequence))
         if manifest.backup_id == backup_id:
             return manifest
         manifest.close()
-    if match and int(match[1]) in listing.heads:
-        head = read_head(store, keys, listing.heads[int(match[1])])
+    elif sequence in listing.heads:
+        head = read_head(store, keys, listing.heads[sequence])
         if head is not None and not is_over(head.keep_until):
             raise damaged(head.name, "it is missing", snapshots=[backup_id])
+    raise NotFoundError(f"the store holds no snapshot {backup_id}")
+
+
+def _open_given_id(
+    store: ObjectStore, keys: Keys, listing: Listing, backup_id: str
+) -> Manifest:
+    """An id that the caller of the run gave: only manifests know it."""
+    for sequence in reversed(listing.sequences):
+        manifest = open_manifest(store, keys, name_of(sequence))
+        if manifest.backup_id == backup_id:
+            return manifest
+        manifest.close()
+    missing = newest_missing(store, keys, listing)
+    if missing is not None:
+        raise missing
     raise NotFoundError(f"the store holds no snapshot {backup_id}")
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from backups.files.walk import Walk
+from backups.local.run import Order, back_up
 from backups.store.folder import FolderStore
+from backups.store.keys import Keys
+from backups.store.snapshots import Listing, open_by_id
+from spaces.errors import NotFoundError
 from tests.backups.local import trees
 from tests.backups.local.rig import run
 
@@ -93,6 +98,29 @@ def test_an_earlier_snapshot_of_version_2_is_read(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "files" / "folder" / "0300").read_text() == "300"
     assert not (tmp_path / "out" / "files" / "new").exists()
+
+
+def test_a_store_of_both_versions_is_read(tmp_path: Path) -> None:
+    """A space whose backups were bundles before: ids are given by the app."""
+    place = FIXTURES / "store-v1"
+    shutil.copytree(place / "store", tmp_path / "store")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "f").write_text("now")
+    store = FolderStore(tmp_path / "store")
+    keys = Keys((place / "key").read_bytes())
+    back_up(
+        Order(store=store, keys=keys, files=Walk(tmp_path / "files"), backup_id="bkp-000002-x")
+    )
+    (old,) = [path.name for path in (tmp_path / "store" / "s").iterdir() if "bkp" in path.name]
+    for at, name in (("latest", "f"), ("bkp-000002-x", "f"), (old, "d")):
+        done = restored(tmp_path / "store", place / "key", tmp_path / at, at=at)
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in (tmp_path / at / "files").iterdir()] == [name]
+    listing = Listing.of(store)
+    with open_by_id(store, keys, listing, "bkp-000002-x") as manifest:
+        assert manifest.name == "s/00000001"
+    with pytest.raises(NotFoundError):
+        open_by_id(store, keys, listing, "bkp-000003-x")
 
 
 def test_what_the_engine_writes_today_is_read(tmp_path: Path) -> None:
