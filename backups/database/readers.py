@@ -90,10 +90,10 @@ class Reading:
         session.rows("SET LOCAL enable_seqscan = off")
         with suppress(queue.Empty):
             while not self._stopped.is_set():
+                task = waiting.get_nowait()
                 if self._deadline():
                     self.is_cut_short = True
                     return
-                task = waiting.get_nowait()
                 segment = self._segment(session, task)
                 with self._lock:
                     self.done.append((task, segment))

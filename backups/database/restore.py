@@ -132,7 +132,7 @@ class _Restore:
         after = list(self._placed(self._after))
         told.expect(sum(s.size for table in self._tables for s in table.segments))
         self._rows_and_indexes(after)
-        self._loader.sequences(lead, self._part.sequences if self._is_whole else [])
+        self._loader.sequences(lead, self._part.sequences)
         self._rest(lead, after, grants)
 
     def _definitions(self, grants: list[Statement]) -> Iterator[str]:

@@ -34,7 +34,8 @@ def test_every_snapshot_restores_to_what_it_saw(
 ) -> None:
     monkeypatch.setattr(segments, "MOST_BLOCKS", 4)
     vault = Vault(tmp_path / "store", pg_bin=cluster.programs)
-    assert History(seed, cluster, Engine(vault)).play(4) == 4
+    history = History(seed, cluster, Engine(vault), copies=seed % 6 == 0)
+    assert history.play(3) == 3
 
 
 SNAPSHOTS = 1000

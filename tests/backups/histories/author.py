@@ -137,7 +137,7 @@ class Author:
     def inserted(self, table: str, count: int) -> str:
         begin = self.random.randint(0, 4000)
         return (
-            f"INSERT INTO {table} (id, n, v) SELECT g, g % 5, md5(g::text)"
+            f"INSERT INTO {table} (id, n, v) SELECT g, g % 5, md5(g::text) || 'é'"
             f" FROM generate_series({begin}, {begin + count}) g"
         )
 

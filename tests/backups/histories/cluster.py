@@ -25,7 +25,7 @@ _SETTINGS = {
     "max_connections": "60",
     "fsync": "off",
     "full_page_writes": "off",
-    "wal_level": "minimal",
+    "wal_level": "replica",
     "max_wal_senders": "0",
     "autovacuum": "off",
     "max_prepared_transactions": "4",

@@ -44,6 +44,8 @@ class Contents:
 def contents(dsn: str, snapshot: str | None = None) -> Contents:
     """Everything in one snapshot: a given one, or one of now."""
     connection = psycopg2.connect(dsn)
+    if connection.info.parameter_status("server_encoding") != "SQL_ASCII":
+        connection.set_client_encoding("UTF8")  # the other database may have another encoding
     try:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")

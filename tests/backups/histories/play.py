@@ -17,6 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_INTRANS
 
 from tests.backups.histories.author import TICK, Author
 from tests.backups.histories.compare import Contents, contents, dump
@@ -85,13 +86,15 @@ class History:
         self.database = f"history_{seed}_{next(_names)}"
         self.day = DAY
         self._copies = copies
+        self._home = cluster
         self._held: list[_Held] = []
         self._databases = [self.database]
 
     def play(self, snapshots: int) -> int:
         """Play it; answers how many snapshots were compared. Raises `WrongSnapshotError`."""
         try:
-            self.cluster.create(self.database)
+            latin = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+            self.cluster.create(self.database, latin if self.random.random() < 0.2 else "")
             self._run(self.author.beginning())
             for number in range(snapshots):
                 if number:
@@ -112,8 +115,8 @@ class History:
         self._run(self.author.between())
         if chance > 0.92:
             self._clone()
-        elif chance > 0.85 and self._copies:
-            self._restart()
+        elif chance > 0.75 and self._copies:
+            self._copy()
         self.day += timedelta(days=self.random.choice([0, 1, 1, 3]))
 
     def _hold(self) -> None:
@@ -123,7 +126,9 @@ class History:
         self._held.append(held)
         rows = [one for one in self.author.rows() if one not in {"COMMIT", "ROLLBACK", "BEGIN"}]
         self._run(["BEGIN", "SET LOCAL lock_timeout = '100ms'", *rows], connection)
-        if self.random.random() < 0.3:
+        # Barred by another, it was rolled back.
+        is_open = connection.get_transaction_status() == TRANSACTION_STATUS_INTRANS
+        if self.random.random() < 0.3 and is_open:
             held.prepared = f"p{self.told.seed}_{next(_names)}"
             self._run([f"PREPARE TRANSACTION '{held.prepared}'"], connection)
 
@@ -147,11 +152,32 @@ class History:
         self._run([*self.author.rows(), *[TICK] * 5])
         self.cluster.drop(old)
 
-    def _restart(self) -> None:
+    def _copy(self) -> None:
+        """Go on in a cold copy of the server, taken before the newest snapshot of its source.
+
+        Some copies are promoted, as one of a point in time is, and have a timeline of their own.
+        """
         self._let_go()
-        self.told.lines.append("-- the server is restarted")
-        self.cluster.stop()
-        self.cluster.start()
+        source, name = self.cluster, f"copy{next(_names)}"
+        promoted = self.random.random() < 0.4
+        self.told.lines.append(f"-- a cold copy{', promoted' if promoted else ''}")
+        source.stop()
+        copy = source.copied(name)
+        source.start()
+        self._run([*self.author.rows(), *[TICK] * 3])
+        self._snapshot(-1, is_last=False)
+        self._let_go()
+        source.stop()
+        if promoted:
+            (copy.data / "standby.signal").touch()
+        self.cluster = copy.start()
+        if source is not self._home:
+            source.delete()
+        if promoted:
+            copy.sql("postgres", "SELECT pg_promote()")
+        self.told.lines.append("-- go on in the copy")
+        # By older transactions than the snapshot of the source.
+        self._run([*self.author.rows(), *[TICK] * 30])
 
     # -- a snapshot ---------------------------------------------------------------------------
 
@@ -215,10 +241,17 @@ class History:
             raise WrongSnapshotError(f"sequence {name} is {value}: {low}, {high}\n{self.told}")
 
     def _schema(self, *options: str) -> str:
-        return dump(self._dsn, self.cluster.programs, "--schema-only", *options)
+        return dump(
+            self._dsn, self.cluster.programs, "--schema-only", "--encoding=UTF8", *options
+        )
 
     def _schema_of(self, database: str) -> str:
-        return dump(self.cluster.dsn(database), self.cluster.programs, "--schema-only")
+        return dump(
+            self.cluster.dsn(database),
+            self.cluster.programs,
+            "--schema-only",
+            "--encoding=UTF8",
+        )
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -266,8 +299,11 @@ class History:
             if held.prepared:
                 with suppress(psycopg2.Error):
                     self.cluster.sql(self.database, f"ROLLBACK PREPARED '{held.prepared}'")
+        if self.cluster is not self._home:
+            self.cluster.delete()
+            self._home.start()
         for name in self._databases:
-            self.cluster.drop(name)
+            self._home.drop(name)
 
 
 class _Writers:
