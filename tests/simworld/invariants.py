@@ -91,6 +91,7 @@ class Rules:
         self.unswept = self.had_outage = False
         self.newest: dict[str, int] = {}
         self.leaks: list[str] = []
+        self.halted: set[str] = set()
         for row in estate.tables.rows("spaces"):
             if row.key == "state":
                 self.spaces[row.partition] = _space(row)
@@ -109,6 +110,8 @@ class Rules:
         self._one_entry(space_id, keys)
         if before is not None:
             self._told(before, space, keys)
+        if space.op is not None and space.op.halted_at is not None:
+            self.halted.add(space.op.op_id)
         if space.status is Status.DELETED and (before is None or before.status != space.status):
             self._final_backup(space)
         self.of_space(space)
@@ -443,9 +446,9 @@ def _as_it_is_built(rules: Rules, space: Space) -> None:
     billing = space.billing
     if billing is None or billing.plan == space.tier or OpKind.RESIZE not in _carried():
         return
-    answered = getattr(space, "tier_sequence", None)  # an operator's plan, until billing's next
+    answered = space.sized_for  # an operator's plan, until billing's next
     excused = answered is not None and answered >= billing.sequence
-    if not excused and getattr(space, "setback", None) is None:
+    if not excused and space.setback is None:
         raise BrokenError(6, f"{space.space_id} is {space.tier}, billing says {billing.plan}")
 
 
@@ -537,6 +540,8 @@ def nothing_passes_its_deadline_in_silence(rules: Rules) -> None:
         step = OUTLINES[op.kind].step(op.step)
         longest = timedelta(seconds=step.budget_s) + EXTENSION * op.extended
         own = min(op.step_deadline_at, op.step_started_at + longest + EXTENSION)
+        if op.op_id in rules.halted:  # its time stood still for a while
+            own = op.step_deadline_at
         if now > max(own, op.next_poke_at) + timedelta(seconds=step.attempt_s) + STUCK:
             raise BrokenError(9, f"{op.op_id} stands at {op.step} since {op.step_started_at}")
 
