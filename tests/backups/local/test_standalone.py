@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from backups.database.chains import Texts
+from backups.database.model import named_frames
 from backups.files.walk import Walk
+from backups.local.parts import database_part
+from backups.local.restore import Wish, bring_back
 from backups.local.run import Order, back_up
+from backups.local.verify import Check, verify
 from backups.store.folder import FolderStore
 from backups.store.keys import Keys
-from backups.store.snapshots import Listing, open_by_id
+from backups.store.packs import Reader
+from backups.store.snapshots import Listing, open_by_id, open_latest
 from spaces.errors import NotFoundError
 from tests.backups.local import trees
 from tests.backups.local.rig import run
@@ -98,6 +104,22 @@ def test_an_earlier_snapshot_of_version_2_is_read(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "files" / "folder" / "0300").read_text() == "300"
     assert not (tmp_path / "out" / "files" / "new").exists()
+
+
+def test_the_engine_of_today_reads_the_published_store_too(tmp_path: Path) -> None:
+    place = FIXTURES / "store-v2"
+    store, keys = FolderStore(place / "store"), Keys((place / "key").read_bytes())
+    assert verify(Check(store=store, keys=keys)).findings == []
+    with open_latest(store, keys, Listing.of(store)) as manifest:
+        part = database_part(manifest)
+        assert part is not None
+        assert part.rows()["public.devices"] == 499
+        assert part.large_object_list is not None
+        texts = Texts(Reader(store, keys, packs=manifest.packs), keys.digest_key)
+        for whose, frame in named_frames(part):
+            assert len(texts.plain(frame, affects=whose)) == frame.size
+    bring_back(Wish(store=store, keys=keys, files=tmp_path / "back"))
+    assert (tmp_path / "back" / "folder" / "0300").read_text() == "changed"
 
 
 def test_a_store_of_both_versions_is_read(tmp_path: Path) -> None:
