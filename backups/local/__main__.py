@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print(problem(error))
         _say(f"Error: {error}")
         return int(error.exit)
+    except OSError as error:
+        _say(f"Error: {error}")
+        return int(Exit.FAILED)
     except KeyboardInterrupt:
         _say("Error: interrupted; what is stored already is used by the next run.")
         return int(Exit.FAILED)

@@ -168,6 +168,48 @@ def test_bad_input_is_told_as_such(
     assert call("list", key_file=tmp_path / "none")[0] == 2
 
 
+def test_a_target_that_cannot_be_written_is_no_stack_trace(
+    tmp_path: Path, call: Callable[..., tuple[int, Any, str]]
+) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text("{}")
+    assert call("backup", "--settings", settings)[0] == 0
+    (tmp_path / "file").touch()
+    arguments = ["--store", tmp_path / "store", "--key-file", tmp_path / "key"]
+    target = ["--settings", tmp_path / "file" / "below"]
+    assert main(["restore", *map(str, [*arguments, *target])]) == 1
+
+
+def test_two_runs_at_once_on_one_store(
+    tmp_path: Path, call: Callable[..., tuple[int, Any, str]]
+) -> None:
+    files = tmp_path / "files"
+    trees.fill(files, trees.seeded(4))
+    arguments = [
+        "--key-file",
+        tmp_path / "key",
+        "--store",
+        tmp_path / "store",
+        "--files",
+        files,
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "backups.local", "backup", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(3)
+    ]
+    codes = {process.wait() for process in processes}
+    assert 0 in codes
+    assert codes <= {0, 3}
+    assert call("verify", "--full")[0] == 0
+    assert call("restore", "--files", tmp_path / "back")[0] == 0
+    assert trees.seen(tmp_path / "back") == trees.seen(files)
+
+
 def test_a_killed_run_is_taken_over_and_continued(
     tmp_path: Path, call: Callable[..., tuple[int, Any, str]]
 ) -> None:
