@@ -48,6 +48,9 @@ SELECT 'grün'::colour, g % 100 + 0.5,
 INSERT INTO kinds (name) VALUES (NULL), (''), (E'\\N'), ('\.');
 CREATE TABLE "Odd Schema"."Weird "" Table" ("order" integer, "a b" text);
 INSERT INTO "Odd Schema"."Weird "" Table" VALUES (1, NULL), (2, 'x'), (2, 'x');
+CREATE TABLE "100%s
+--;$$" ("%(x)s" integer PRIMARY KEY); INSERT INTO "100%s
+--;$$" VALUES (1);
 CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES;
 CREATE TABLE only_made (a integer GENERATED ALWAYS AS (1 + 1) STORED);
 INSERT INTO only_made DEFAULT VALUES;

@@ -259,6 +259,22 @@ def test_the_nonce_is_no_part_of_what_is_captured(story: Story) -> None:
     ]
 
 
+def test_two_runs_at_once_are_both_good_to_build_on(story: Story, tmp_path: Any) -> None:
+    story.sql(FILL)
+    vaults = [Vault(tmp_path / name, pg_bin=story.cluster.programs) for name in ("a", "b")]
+    threads = [threading.Thread(target=vault.capture, args=(story.dsn,)) for vault in vaults]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for vault in vaults:
+        assert len(vault.parts) == 1
+        nonce = vault.parts[0].snapshots[0].nonce
+        assert nonce in story.sql("SELECT nonces FROM kpax_backup.continuity")[0][0]
+        vault.capture(story.dsn)
+        assert vault.stored[-1] < 2000
+
+
 def test_runs_that_end_before_their_manifest_cost_no_full_read(story: Story) -> None:
     story.sql(FILL)
     published = story.capture()

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from backups.database import chains, reading, segments
 from backups.database.model import CHAIN_LIMIT
+from spaces.errors import DamagedError
 from tests.backups.histories.compare import contents
 
 if TYPE_CHECKING:
@@ -168,3 +170,26 @@ def test_a_row_of_500_megabytes_takes_no_more_memory_than_others(
     assert int(done.stdout.split()[-1]) < 160
     told = "SELECT id, md5(v), md5(b) FROM t ORDER BY id"
     assert cluster.sql(target, told) == cluster.sql(database, told)
+
+
+def test_a_delta_against_another_base_is_damage(
+    cluster: Cluster, vault: Vault, database: str
+) -> None:
+    """Zstd decodes it without an error, to other bytes: only the digest tells."""
+    cluster.sql(
+        database,
+        "CREATE TABLE t AS SELECT g AS id, md5(g::text) AS v FROM generate_series(1, 60000) g",
+    )
+    vault.capture(cluster.dsn(database))
+    cluster.sql(database, "UPDATE t SET v = 'new' WHERE id % 5000 = 0")
+    part = vault.capture(cluster.dsn(database))
+    texts = chains.Texts(vault.reader(), vault.keys.digest_key)
+    frames = [f for s in part.tables[0].segments for f in s.frames if len(f.chain) == 2]
+    one, other = frames[:2]
+    assert texts.plain(one, affects="t")
+    moved = msgspec.structs.replace(one, chain=[other.chain[0], one.chain[1]])
+    with pytest.raises(DamagedError, match="affected: t"):
+        texts.plain(moved, affects="t")
+    cut = msgspec.structs.replace(one, chain=one.chain[:1])
+    with pytest.raises(DamagedError, match="not those of its digest"):
+        texts.plain(cut, affects="t")
