@@ -52,7 +52,12 @@ def database(space: Space) -> Part | None:
 
 
 async def close(ports: Ports, work: Work) -> Outcome:
-    """The address answers 503: the space is to be suspended, cancelled or in quarantine."""
+    """The address answers 503: the space is to be suspended, cancelled or in quarantine.
+
+    One that rests was closed before; its stack cannot be touched while its database rests.
+    """
+    if work.space.status in ASLEEP:
+        return Done(detail="it rests, and answers nobody")
     if work.op.kind is OpKind.QUARANTINE:
         closed = replace(work.space, quarantined=mark_of(work))
     else:
@@ -62,6 +67,8 @@ async def close(ports: Ports, work: Work) -> Outcome:
 
 async def open_again(ports: Ports, work: Work) -> Outcome:
     """The address leads to the machines, which run what the space's row says."""
+    if work.op.kind is OpKind.RELEASE and work.space.status in ASLEEP:
+        return Done(detail="it rests, and stays closed")
     if work.op.kind is OpKind.RELEASE:
         return await _address(ports, work, replace(work.space, quarantined=None))
     opened = replace(work.space, status=Status.ACTIVE)

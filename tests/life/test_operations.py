@@ -12,6 +12,7 @@ from spaces import names, power
 from spaces.configuration import checked_app_settings
 from spaces.errors import DamagedError, InvalidError
 from spaces.model import OpKind, Status
+from tests.fakes import Script
 from tests.life.world import CLUSTER_VAULT, World
 
 
@@ -156,8 +157,11 @@ async def test_a_space_in_quarantine_is_closed_and_released_again() -> None:
 async def test_a_suspended_space_in_quarantine_stays_closed_after_its_release() -> None:
     world = await World().open()
     await world.done(OpKind.SUSPEND)
+    # whatever became of its last deployment: nobody can deploy while its database rests
+    world.arm.scripts[world.stack] = Script(failure=("Broken", "long ago"))
     await world.done(OpKind.QUARANTINE, reason="a leak", actor="key:ops")
     await world.done(OpKind.RELEASE)
+    assert world.arm.puts(world.stack) == 2
     assert (world.is_asleep(), await world.answers()) == (True, 503)
 
 
