@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backups import api, nightly
-from spaces.saga.outline import COPY_S
 from spaces.errors import DamagedError, NotFoundError, RefusedError, TransientError
 from spaces.model import OpStatus
 from spaces.ports import Replace, StackState
+from spaces.saga.outline import COPY_S
 from spaces.saga.sweep import sweep
 from tests.backups.world import FILES, GRACE_S, ROWS, World
 from tests.fakes import Script
