@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,13 +148,20 @@ class _Restore:
             database.require_empty(self._wish.dsn)
 
     def run(self) -> None:
-        """Restore what was asked for."""
-        if self._part is not None and self._wish.dsn is not None:
-            self._restore_database(self._part, self._wish.dsn)
-        if self._wish.files is not None:
-            self._restore_files(self._wish.files)
-        if self._wish.settings is not None:
-            self._restore_settings(self._wish.settings)
+        """Restore what was asked for: files while the server is busy with rows and indexes."""
+        wish = self._wish
+        with ThreadPoolExecutor(1, thread_name_prefix="files") as beside:
+            files_done = (
+                beside.submit(self._restore_files, wish.files)
+                if wish.files is not None
+                else None
+            )
+            if self._part is not None and wish.dsn is not None:
+                self._restore_database(self._part, wish.dsn)
+            if files_done is not None:
+                files_done.result()
+        if wish.settings is not None:
+            self._restore_settings(wish.settings)
 
     def _restore_database(self, part: DatabasePart, dsn: str) -> None:
         from backups.database import restore as database  # noqa: PLC0415 — slow to import
