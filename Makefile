@@ -48,7 +48,7 @@ fix: setup ## Repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: setup ## Measure the figures of docs/benchmarks.md
+bench: setup $(VENV)/.requirements-bench ## Measure the figures of docs/benchmarks.md
 	@$(BIN)/python -m bench
 
 bench-backup: setup ## Compare the backup engine with restic, borg and plain pipes
@@ -60,6 +60,9 @@ lock: setup ## Compile the hashed requirements from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
 		--no-emit-find-links --python-version 3.13 --extra dev -c requirements.txt \
 		pyproject.toml -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url \
+		--no-emit-find-links --python-version 3.13 --extra bench -c requirements-dev.txt \
+		pyproject.toml -o requirements-bench.txt
 
 clean: ## Stop the stack, delete the environment and the caches (the state in .kpax stays)
 	@if [ -x $(BIN)/kpax ]; then $(BIN)/kpax down; fi
@@ -74,6 +77,10 @@ $(VENV)/.python: .python-version scripts/find-python
 $(VENV)/.requirements: requirements-dev.txt $(VENV)/.python
 	@echo "Installing the hashed requirements"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt && touch $@
+
+# What is only measured beside ours. Nothing of requirements-dev.txt changes: it constrains this.
+$(VENV)/.requirements-bench: requirements-bench.txt $(VENV)/.requirements
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-bench.txt && touch $@
 
 # The project itself is not installed: a .pth file puts its folder on the path.
 $(BIN)/kpax: Makefile $(VENV)/.python

@@ -120,17 +120,35 @@ def markdown(results: Sequence[Result], where: dict[str, str]) -> str:
     """The published text of a run: the machine, then a table for each benchmark."""
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in where.items())]
     for result in results:
-        load_told = f"load {result.load_before:.1f} before, {result.load_after:.1f} after"
-        lines += ["", f"### {result.name}", "", f"{result.took_s:.0f} s; {load_told}.", ""]
-        if result.failure:
-            lines.append(f"Not measured: {result.failure}")
-            continue
-        lines += ["| what | measured | goal | from |", "|---|---:|---|---|"]
-        lines += [
-            f"| {one.name} | {number(one.value)} {one.unit} | {verdict(one)} | {one.note} |"
-            for one in result.figures
-        ]
+        lines += section(result)
     return "\n".join(lines) + "\n"
+
+
+def section(result: Result, taken: str = "") -> list[str]:
+    """The table of one benchmark under its heading; `taken` is when, where that is not the run's."""
+    told = f"load {result.load_before:.1f} before, {result.load_after:.1f} after"
+    when = f"{taken}; " if taken else ""
+    lines = ["", f"### {result.name}", "", f"{when}{result.took_s:.0f} s; {told}.", ""]
+    if result.failure:
+        return [*lines, f"Not measured: {result.failure}"]
+    lines += ["| what | measured | goal | from |", "|---|---:|---|---|"]
+    return lines + [
+        f"| {one.name} | {number(one.value)} {one.unit} | {verdict(one)} | {one.note} |"
+        for one in result.figures
+    ]
+
+
+def replaced(text: str, result: Result, where: dict[str, str]) -> str:
+    """The published text with this benchmark's table in the place of its older one, or at the end."""
+    parts = re.split(r"(?m)^(?=### )", text)
+    made = "\n".join(section(result, where["date"])[1:]) + "\n"
+    heading = f"### {result.name}\n"
+    at = next((n for n, one in enumerate(parts) if one.startswith(heading)), None)
+    if at is None:
+        return text.rstrip("\n") + "\n\n" + made
+    last = at + 1 == len(parts)
+    parts[at] = made if last else made + "\n"
+    return "".join(parts)
 
 
 def _text(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,3 +54,25 @@ def test_publishing_leaves_what_people_wrote(
     monkeypatch.setattr(command, "PUBLISHED", page)
     command.publish("new\n")
     assert page.read_text() == f"before\n{command.BEGIN}new\n{command.END}\nafter\n"
+
+
+def test_one_table_is_published_in_the_place_of_its_older_one() -> None:
+    where = {"date": "2026-11-24 10:00 UTC"}
+    results = [a_result(name) for name in ("first", "second", "third")]
+    page = kit.markdown(results, where)
+    newer = replace(a_result("second"), took_s=99)
+    changed = kit.replaced(page, newer, {"date": "2026-11-25 10:00 UTC"})
+    assert changed.count("### second") == 1
+    assert "2026-11-25 10:00 UTC; 99 s" in changed
+    assert changed.splitlines()[:10] == page.splitlines()[:10]
+    assert [one for one in changed.split("### ")[1:] if not one.startswith("second")] == [
+        one for one in page.split("### ")[1:] if not one.startswith("second")
+    ]
+    more = kit.replaced(page, a_result("fourth"), where)
+    assert more.startswith(page.rstrip("\n"))
+    assert more.split("### ")[-1].startswith("fourth\n")
+
+
+def a_result(name: str) -> kit.Result:
+    figures = [kit.Figure("speed", 5.0, "1/s")]
+    return kit.Result(name=name, took_s=3, load_before=1, load_after=1, figures=figures)
