@@ -15,6 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from backups.database import catalog, continuity, fallback, plan, visibility
 from backups.database.catalog import LARGE_OBJECT_LIST, LARGE_OBJECTS
 from backups.database.chains import Keeper, Texts
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from backups.database.plan import Plan, Task
     from backups.store.packs import Reader, Writer
 
-TRIES = 5
+TRIES = 10
 OLDEST_SERVER = 140_000
 SCHEMA_DAYS = 7
 _log = logging.getLogger("kpax.backups")
@@ -157,6 +159,9 @@ class _Capture:
     def part(self) -> DatabasePart:
         """Everything, in order."""
         run, lead = self._run, self._lead
+        # What is in no snapshot is read first: were it gone already, little has to be done again.
+        # A sequence is never behind the rows that the snapshot sees.
+        sequences = catalog.sequences(lead)
         position = "" if self._snapshot.may_mark else continuity.position(lead)
         marking = Marking(run.source.dsn, may=self._snapshot.may_mark, mark=continuity.mark)
         dumping: Dumping | None = None
@@ -173,7 +178,9 @@ class _Capture:
             if dumping:
                 dumping.stop()
         now = self._marked(nonce, position)
-        part = self._assembled(now, plans, schema, is_whole=is_whole)
+        part = msgspec.structs.replace(
+            self._assembled(now, plans, schema, is_whole=is_whole), sequences=sequences
+        )
         if not is_whole:
             raise OutOfTimeError(part)
         return part
@@ -340,7 +347,7 @@ class _Capture:
             roles=catalog.roles(lead),
             extensions=catalog.extensions(lead),
             tables=[table for table in tables if table.name not in objects],
-            sequences=catalog.sequences(lead),
+            sequences=[],
             large_objects=objects.get(LARGE_OBJECTS),
             large_object_list=objects.get(LARGE_OBJECT_LIST),
             schema=schema,

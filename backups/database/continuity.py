@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 from backups.database.catalog import OWN_SCHEMA
 from backups.database.model import Snapshot
@@ -62,11 +62,13 @@ def prepare(session: Session) -> bool:
         if recovers:
             return False
         if is_absent:
-            session.rows(_PREPARE)
+            # Another run may be at it: then there is nothing left to make.
+            with suppress(InvalidError):
+                session.rows(_PREPARE)
         return bool(
             session.one(
-                f"SELECT has_table_privilege('{OWN_SCHEMA}.continuity', 'insert, update')"
-                " AND current_setting('transaction_read_only') = 'off'"
+                f"SELECT has_table_privilege(to_regclass('{OWN_SCHEMA}.continuity'),"
+                " 'insert, update') AND current_setting('transaction_read_only') = 'off'"
             )[0]
         )
     except (InvalidError, RefusedError):

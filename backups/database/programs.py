@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from backups.database.sessions import LockedError
+from backups.database.sessions import LockedError, MovedError
 from spaces.errors import InvalidError, RefusedError, TransientError
 
 if TYPE_CHECKING:
@@ -150,6 +150,8 @@ class Running:
             )
         if "canceling statement due to" in what:
             raise LockedError(what)
+        if self._name == "pg_dump" and "does not exist" in what:
+            raise MovedError(what)
         if "permission denied" in what:
             raise RefusedError(what, remedy="The role must read everything.")
         raise TransientError(what)

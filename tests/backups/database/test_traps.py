@@ -20,6 +20,7 @@ from backups.database import sessions as wire
 from backups.database.capture import OutOfTimeError
 from backups.database.model import Snapshot
 from backups.database.sessions import Session
+from backups.database.snapshot import OpenSnapshot
 from spaces.errors import KpaxError, RefusedError
 from tests.backups.histories.cluster import Cluster
 from tests.backups.histories.compare import contents, dump
@@ -246,6 +247,19 @@ def test_a_role_that_may_not_write_skips_only_while_the_server_runs_on(
         assert vault.capture(server.dsn("d", "looker")).bytes_read == first.bytes_read
     finally:
         server.delete()
+
+
+def test_a_database_that_forbids_the_nonce_is_captured_all_the_same(story: Story) -> None:
+    story.sql(
+        FILL,
+        "CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'no changes here'; END $$",
+        "CREATE EVENT TRIGGER forbids ON ddl_command_start EXECUTE FUNCTION no()",
+    )
+    part = story.capture()
+    assert (part.snapshots[0].nonce, part.rows()) == ("", {"public.t": 5000})
+    assert story.capture().bytes_read == 0  # the server process is the same
+    story.sql("DROP EVENT TRIGGER forbids")
 
 
 def test_the_nonce_is_no_part_of_what_is_captured(story: Story) -> None:
@@ -727,4 +741,24 @@ def test_an_interrupted_day_believes_nothing_of_a_table_that_changed_its_shape(
     with pytest.raises(OutOfTimeError) as stopped:
         story.capture(deadline=lambda: next(looks, True), connections=1)
     story.capture(previous=stopped.value.part)
+    assert not story.differs()
+
+
+def test_tables_and_sequences_that_come_and_go_only_cost_a_new_try(story: Story) -> None:
+    story.sql(FILL, "CREATE TABLE fleeting (a int)", "CREATE SEQUENCE passing")
+    real, done = OpenSnapshot._lock_statement, list[str]()
+
+    def meddling(self: Any, names: list[str], how: str) -> str:
+        if not done:
+            done.append("dropped")
+            story.sql("DROP TABLE fleeting", "CREATE TABLE late AS SELECT 1 AS one")
+        elif len(done) == 1:
+            done.append("made")
+            story.sql("CREATE TABLE later AS SELECT 2 AS two", "DROP SEQUENCE passing")
+        return real(self, names, how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenSnapshot, "_lock_statement", meddling)
+        part = story.capture()
+    assert sorted(part.rows()) == ["public.late", "public.later", "public.t"]
     assert not story.differs()
