@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from bench import kit
 from bench.engine import figures, growth, month, rounds
@@ -34,6 +35,8 @@ PARTS = ("rounds", "month", "growth")
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     where = kit.machine()
     results: list[kit.Result] = []
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
@@ -133,6 +136,11 @@ def _measure(
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _end(*_: object) -> NoReturn:
+    """End as by Ctrl-C: server, command and folders go."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
