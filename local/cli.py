@@ -153,6 +153,9 @@ def reset(
     yes: Annotated[
         bool, typer.Option("--yes", "--confirm", help="Do not ask: delete all local data.")
     ] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why; said on stderr, since no record is left.")
+    ] = None,
 ) -> None:
     """Delete all state of the local stack: spaces, backups, queues, keys.
 
@@ -175,7 +178,8 @@ def reset(
         if not yes and not _confirmed(home):
             raise StackError("Nothing was deleted.", code=Code.BAD_INPUT)
         shutil.rmtree(home.root)
-        _say(f"{home.root} is empty. `kpax up` starts from nothing.")
+        why = f" ({reason})" if reason else ""
+        _say(f"{home.root} is empty{why}. `kpax up` starts from nothing.")
 
 
 def _confirmed(home: Home) -> bool:

@@ -113,7 +113,13 @@ async def bring(
         return
     space_id = loaded.space.space_id if loaded else await orders.space_of(ports, noted.order_id)
     if space_id is not None:
-        why = Why(source=told.source, cause_id=told.cause_id, type=told.type, actor=actor)
+        why = Why(
+            source=told.source,
+            cause_id=told.cause_id,
+            type=told.type,
+            actor=actor,
+            because=told.because,
+        )
         await apply(ports, space_id, told.subject, noted.state, why, loaded=loaded)
 
 

@@ -40,6 +40,7 @@ class Why:
     cause_id: str
     type: str
     actor: str = "billing"
+    because: str | None = None
 
 
 async def apply(
@@ -82,11 +83,12 @@ def _cause(loaded: Loaded, after: Space, why: Why, *, fresh: bool) -> Cause:
     """The event; what it brings once more, where another's crash left it undone, has its own name."""
     again = "" if fresh else f":{loaded.head.seq}"
     sequence = after.billing.sequence if after.billing is not None else -1
+    because = f"; {why.because}" if why.because else ""
     return Cause(
         actor=why.actor,
         source=why.source,
         cause_id=f"{why.cause_id}{again}",
-        reason=f"{why.type}; billing is at sequence {sequence}",
+        reason=f"{why.type}; billing is at sequence {sequence}{because}",
     )
 
 

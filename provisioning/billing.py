@@ -73,6 +73,7 @@ class Told:
     subject: str
     order_id: str | None
     state: BillingState | None
+    because: str | None = None
 
 
 def read(raw: bytes) -> Told:
@@ -96,7 +97,13 @@ def read(raw: bytes) -> Told:
         subject=event.subject,
         order_id=event.data.order_id,
         state=_told_by(event),
+        because=_because(event.data.reason),
     )
+
+
+def _because(reason: object) -> str | None:
+    """What was said for people; an event is not refused for a strange one."""
+    return reason.strip()[:500] or None if isinstance(reason, str) else None
 
 
 def _reason_of(value: object, message: str) -> Reason:

@@ -15,6 +15,7 @@ from provisioning.speaking import Book, Said, changes_of, event_body, kind_of
 from spaces.cli import Json, emit, failing, say, stop, table
 from spaces.client import Body, Client, connect, endpoint
 from spaces.errors import Exit, InvalidError, KpaxError, RefusedError
+from spaces.following import Why  # noqa: TC001 — typer reads it at run time
 from spaces.names import check_name
 
 order_app = typer.Typer(no_args_is_help=True, help="Order a space.")
@@ -41,6 +42,7 @@ def create(
         str | None,
         typer.Option(help="Repeat a request under its key; new each time otherwise."),
     ] = None,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Route, then order: ask where the space may live, and order it there.
@@ -62,6 +64,7 @@ def create(
                 "customer_ref": customer_ref,
                 "route": request,
                 "token": token,
+                **({"reason": reason} if reason else {}),
             },
             idempotency_key=idempotency_key,
         )
@@ -103,6 +106,7 @@ def send(
     no_sequence: Annotated[
         bool, typer.Option("--no-sequence", help="A hint: billing is asked for the state.")
     ] = False,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Put a billing event on the queue, as the billing system does.
@@ -130,6 +134,7 @@ def send(
                 sequence=_sequence(book, whose, sequence, no_sequence=no_sequence),
                 base=_base(book.known(whose), known),
                 changes=changes,
+                reason=reason,
             )
         )
         if where.bus_connection is None:
@@ -163,6 +168,7 @@ def reconcile(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what differs; change nothing.")
     ] = False,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Compare billing's list with the spaces now, as the hourly timer does.
@@ -170,7 +176,9 @@ def reconcile(
     Example: kpax billing reconcile --dry-run
     """
     with failing(as_json=as_json):
-        body = connect().post("/billing/reconciliations", {"dry_run": dry_run})
+        body = connect().post(
+            "/billing/reconciliations", {"dry_run": dry_run, "reason": reason}
+        )
         columns = ("kind", "about", "space_id", "outcome", "detail")
         rows = [[one[name] for name in columns] for one in _items(body)]
         whole = "" if body["complete"] else f"\nNot whole: {body['reason']}."

@@ -16,7 +16,7 @@ from geo_router import signed
 from spaces import audit, hosts
 from spaces.errors import ConflictError, NotFoundError, RefusedError
 from spaces.idempotency import digest
-from spaces.messages import Short
+from spaces.messages import Reason, Short
 from spaces.model import OrderId, Space, SpaceId, Status, Tier
 from spaces.names import check_name
 from spaces.ports import Insert, instant
@@ -40,6 +40,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     customer_ref: Short
     route: dict[str, object]
     token: str
+    reason: Reason | None = None
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,7 @@ async def place(
         await hosts.free(ports, name=space.name, space_id=space.space_id)
         raise
     await _insert(ports, DIRECTORY, space.cluster, space.space_id, {"name": space.name})
-    await _request(ports, space, decision, now)
+    await _request(ports, space, decision, now, because=order.reason)
     lapses = now + timedelta(seconds=config.order_lapse_s)
     await _insert(
         ports,
@@ -227,7 +228,9 @@ def _spent() -> RefusedError:
     )
 
 
-async def _request(ports: Ports, space: Space, decision: Decision, now: datetime) -> None:
+async def _request(
+    ports: Ports, space: Space, decision: Decision, now: datetime, *, because: str | None
+) -> None:
     """Create the space in status `requested`; the own one again counts as done."""
     change = Change(
         space=space,
@@ -240,6 +243,7 @@ async def _request(ports: Ports, space: Space, decision: Decision, now: datetime
                 "cluster": space.cluster,
                 "decision": decision.request_hash,
                 "rules": decision.data_hash,
+                **({"reason": because} if because else {}),
             },
         ),
         events=(

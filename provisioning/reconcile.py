@@ -62,6 +62,7 @@ class Report:
     spaces: int = 0
     complete: bool = True
     reason: str = ""
+    because: str | None = None
 
 
 @dataclass(slots=True)
@@ -72,8 +73,11 @@ class _Listed:
     reason: str = ""
 
 
-async def run(ports: Ports, *, dry_run: bool = False) -> Report:
-    """Compare everything once; repeatable, and two at once do no harm."""
+async def run(ports: Ports, *, dry_run: bool = False, because: str | None = None) -> Report:
+    """Compare everything once; repeatable, and two at once do no harm.
+
+    `because` is why somebody asked for it; it stands in the audit entries of what is healed.
+    """
     if ports.billing is None:
         return Report(complete=False, reason="no billing list is configured")
     listed = await _list(ports.billing)
@@ -85,6 +89,7 @@ async def run(ports: Ports, *, dry_run: bool = False) -> Report:
         spaces=len(spaces),
         complete=not listed.reason,
         reason=listed.reason,
+        because=because,
     )
     of_subject = {space.subscription: space for space in spaces if space.subscription}
     of_order = {str(space.order_id): space for space in spaces}
@@ -176,6 +181,7 @@ async def _compare(
     elif dry_run:
         report.items.append(Item(finding=difference.finding, outcome="would-heal"))
     else:
+        told = replace(told, because=report.because)
         left = await _heal(ports, told, space, difference.finding)
         if left is None:
             report.items.append(Item(finding=difference.finding, outcome="healed"))
@@ -215,6 +221,7 @@ async def _heal(
                 cause_id=f"{told.cause_id}:{space.next_op_id()}",
                 type=told.type,
                 actor=ACTOR,
+                because=told.because,
             )
             await apply(ports, space.space_id, told.subject, space.billing, why)
     except (KpaxError, RejectedError) as error:

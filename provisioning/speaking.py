@@ -90,6 +90,7 @@ class Said:
     sequence: int | None
     base: Body
     changes: Body = field(default_factory=dict[str, object])
+    reason: str | None = None
 
 
 def kind_of(word: str) -> str:
@@ -138,6 +139,8 @@ def event_body(said: Said) -> Body:
         data = {"sequence": said.sequence, "snapshot": _snapshot(said, now)}
     if said.order_id is not None:
         data["order_id"] = said.order_id
+    if said.reason:
+        data["reason"] = said.reason
     return {
         "specversion": "1.0",
         "id": said.event_id,

@@ -10,6 +10,7 @@ import msgspec
 
 from provisioning import alarms, reconcile
 from spaces.http import Reply, Request, endpoint
+from spaces.messages import Reason
 from spaces.wiring import ports
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ blueprint = func.Blueprint()
 
 
 class ReconcileRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Asks for a comparison now; with `dry_run` nothing is changed."""
+    """Asks for a comparison now; with `dry_run` nothing is changed. What is healed keeps `reason`."""
 
     dry_run: bool = False
+    reason: Reason | None = None
 
 
 class DifferenceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +106,7 @@ async def on_look_again(timer: func.TimerRequest) -> None:
 async def reconcile_now(request: Request) -> Reply:
     """One comparison."""
     asked = cast("ReconcileRequest", request.body)
-    report = await reconcile.run(request.ports, dry_run=asked.dry_run)
+    report = await reconcile.run(request.ports, dry_run=asked.dry_run, because=asked.reason)
     view = ReconcileView(
         items=[
             DifferenceView(

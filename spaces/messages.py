@@ -6,7 +6,7 @@ Incoming events tolerate unknown fields; our own pokes refuse them.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -58,12 +58,14 @@ class BillingData(msgspec.Struct, frozen=True, kw_only=True):
     """`sequence` rises per subscription; only the first event must carry `order_id`.
 
     Without `sequence` the event is a hint: billing is asked for the subscription, and a snapshot
-    beside it counts for nothing. With it, `snapshot` must be there.
+    beside it counts for nothing. With it, `snapshot` must be there. A text in
+    `reason` is for people: it stands in the audit entry of what the event brings.
     """
 
     sequence: Sequence | None = None
     snapshot: Snapshot | None = None
     order_id: Short | None = None
+    reason: Any = None
 
 
 class BillingEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,23 +7,25 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from provisioning import alarms, cli, reconcile, watching
+from provisioning import alarms, cli, orders, reconcile, watching
 from provisioning.billing import TYPES, read
 from provisioning.cli import alarm_app, billing_app
 from provisioning.speaking import FIELDS, Book
 from spaces import http
 from spaces.client import Client, Endpoint
 from spaces.model import Status
+from tests.builders import a_billing_event
 from tests.fakes import a_subscription
 from tests.provisioning.test_reconcile import a_world
+from tests.provisioning.world import World
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.provisioning.world import World
 
 ORDER: dict[str, object] = {
     "order_id": "o-abc",
@@ -271,3 +273,44 @@ def test_people_read_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     everything = CliRunner().invoke(alarm_app, ["list", "--all"]).stdout
     assert "paid-without-space" in everything
     assert len(asyncio.run(alarms.everything(world.bare))) == 1
+
+
+async def test_a_reason_stands_in_the_audit_entry_of_what_it_brings() -> None:
+    world = World()
+    asked = msgspec.structs.replace(
+        world.order_request(jti="jti-1"), reason="asked for by phone"
+    )
+    order = await orders.place(world.bare, world.settings, asked, caller="key:ops", key="k-1")
+    event = json.loads(a_billing_event(order_id=order.order_id))
+    event["data"]["reason"] = "paid by transfer"
+    await world.send(json.dumps(event))
+    await world.settle()
+    entries = await world.registry.audit_entries(order.space_id)
+    told = " ".join(entries)
+    assert "asked for by phone" in told
+    assert "paid by transfer" in told
+
+
+@pytest.mark.parametrize("strange", [None, 7, {"code": "x"}, " ", "x" * 600])
+def test_an_event_is_not_refused_for_its_reason(strange: object) -> None:
+    event = json.loads(a_billing_event())
+    event["data"]["reason"] = strange
+    because = read(json.dumps(event).encode()).because
+    assert because is None or because == "x" * 500
+
+
+def test_a_reason_is_sent_with_the_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speaking = Speaking(tmp_path, monkeypatch)
+    speaking("activated", "--order", "o-abc", "--reason", "paid by transfer")
+    assert speaking.sent[-1]["data"]["reason"] == "paid by transfer"
+
+
+async def test_what_a_comparison_heals_keeps_why_it_was_asked_for() -> None:
+    world, billing = a_world()
+    order = await world.order()
+    billing.tell(a_subscription(order_id=order.order_id))
+    await reconcile.run(world.bare, because="month's end")
+    entries = await world.registry.audit_entries(order.space_id)
+    assert any("month's end" in entry for entry in entries)
