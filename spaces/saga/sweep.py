@@ -97,9 +97,9 @@ async def _unwatch(
 ) -> None:
     """Remove a watch without work, once what it promised is said, and if nobody took it over."""
     if loaded is not None:
-        await say_again(ports, registry, loaded.space)
         if await plan_next(ports, watched.space_id) is not Planned.NOTHING:
-            return
+            return  # what starts says it, and what a pause holds is looked at again
+        await say_again(ports, registry, loaded.space)
         taken = watched.op_id in {loaded.space.next_op_id(), _stuck_op(loaded.space)}
         if taken and now < watched.written_at + START_GRACE:
             return  # somebody may be about to start it, or to act on it
