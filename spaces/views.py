@@ -198,9 +198,14 @@ def _mark(said: Mark | Override | None) -> MarkView | None:
 def operation_view(
     row: OpRow, steps: Sequence[StepRow], running: Running | None = None
 ) -> OperationView:
-    """An operation: its row, its finished steps, and where it stands while it runs."""
+    """An operation: its row, its finished steps, and where it stands while it runs.
+
+    `running` may have been read before the operation ended: then `row` and `steps` tell.
+    """
     done = {step.number: step for step in steps}
     live = running if running is not None and running.op_id == row.op_id else None
+    if row.ended_at is not None:
+        live = None
     return OperationView(
         operation_id=row.op_id,
         space_id=row.space_id,

@@ -9,7 +9,7 @@ import pytest
 
 from console import views, web
 from spaces.model import OpStatus, Status
-from spaces.registry import OpRow
+from spaces.registry import OpRow, StepRow
 from spaces.views import operation_view, space_view
 from tests.builders import a_last_backup, a_running, a_space
 from tests.fakes import START
@@ -58,6 +58,32 @@ def test_a_running_operation_shows_its_steps_and_quickens_the_poll() -> None:
         "running",
         "notStarted",
     ]
+
+
+def test_an_operation_that_ended_while_it_was_read_has_no_running_step() -> None:
+    op = a_running(at=0)
+    row = OpRow(
+        op_id=op.op_id,
+        space_id="s-1",
+        kind="provision",
+        status=OpStatus.SUCCEEDED,
+        steps=op.steps[:1],
+        started_at=START,
+        ended_at=START,
+        error=None,
+        params={},
+    )
+    last = StepRow(
+        op_id=op.op_id,
+        name=op.steps[0],
+        number=0,
+        status=OpStatus.SUCCEEDED,
+        started_at=START,
+        ended_at=START,
+        attempts=1,
+        detail="",
+    )
+    assert [step.status for step in operation_view(row, [last], op).steps] == ["succeeded"]
 
 
 def test_a_backup_tells_its_age_and_whether_it_was_proved() -> None:
