@@ -311,6 +311,6 @@ async def test_what_a_comparison_heals_keeps_why_it_was_asked_for() -> None:
     world, billing = a_world()
     order = await world.order()
     billing.tell(a_subscription(order_id=order.order_id))
-    await reconcile.run(world.bare, because="month's end")
+    await reconcile.run(world.ports, because="month's end")
     entries = await world.registry.audit_entries(order.space_id)
     assert any("month's end" in entry for entry in entries)
