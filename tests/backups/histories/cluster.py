@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
+from local import processes
 from local.home import is_free
 from local.postgres_account import account
 
@@ -43,7 +44,7 @@ class Cluster:
         self.port = home.port(f"pg-{name}")
         self.settings = _SETTINGS | settings
         self._account = account(home)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: processes.Identity | None = None
 
     @property
     def data(self) -> Path:
@@ -67,20 +68,21 @@ class Cluster:
         assert is_free(self.port)
         options = [part for item in self.settings.items() for part in ("-c", "=".join(item))]
         argv = [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
-        with self.home.path("pg", f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._account.argv([*argv, *options]),
-                cwd="/",
-                stdout=log,
-                stderr=log,
-                **self._account.popen(),
-            )
+        self._process = processes.spawn(
+            self._account.argv([*argv, *options]),
+            home=self.home,
+            name=f"pg-{self.name}",
+            log=self.home.path("pg", f"{self.name}.log"),
+            cwd="/",
+            uid_gid=self._account.uid_gid,
+            die_with_parent=True,  # a run that is killed leaves no server behind
+        )
         until = time.monotonic() + 60
         while True:
             try:
                 psycopg2.connect(self.dsn("postgres")).close()
             except psycopg2.OperationalError:
-                assert self._process.poll() is None, self.log()
+                assert processes.alive(self._process), self.log()
                 assert time.monotonic() < until, self.log()
                 time.sleep(0.01)
             else:
@@ -88,12 +90,7 @@ class Cluster:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            processes.end(self._process, sig=signal.SIGINT, grace_s=20)
             self._process = None
 
     def copied(self, name: str, **settings: str) -> Cluster:
