@@ -18,6 +18,8 @@ from tests.fakes import FakeArm, Script
 if TYPE_CHECKING:
     from tests.fakes import FakeClock
 
+# Migration and start of a space's application: control-plane.md 5.2.
+BOOT_S = (60.0, 150.0)
 # Seconds: the fastest and the slowest that were found, for each part that a stack makes at once.
 DATABASE_S = (306.0, 563.0)
 OTHERS_S = ((18.0, 69.0), (75.0, 160.0), (12.0, 135.0))
@@ -49,6 +51,7 @@ class Manners:
     """How the Resource Manager behaves; `chance` draws what is not said."""
 
     azure_times: bool = False
+    boot_s: tuple[float, float] = (0.0, 0.0)
     lag_s: float = 0.0
     throttled: bool = False
     chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311
@@ -62,7 +65,7 @@ class SimArm(FakeArm):
         self.manners = Manners()
         self.ends: dict[str, list[Script]] = {}
         self.first_put: dict[str, datetime] = {}
-        self.in_flight = 0
+        self.took: dict[str, float] = {}
         now = clock.now()
         self._reads = Bucket(250, 25, 250, now)
         self._writes = Bucket(200, 10, 200, now)
@@ -71,6 +74,7 @@ class SimArm(FakeArm):
         self._pace(self._writes)
         planned = self.ends.get(request.name)
         self.scripts[request.name] = planned.pop(0) if planned else self._drawn()
+        self.took[request.name] = self.scripts[request.name].duration_s
         answer = await super().put_stack(request)
         self.first_put.setdefault(request.name, self._clock.now())
         return answer
@@ -87,10 +91,6 @@ class SimArm(FakeArm):
     async def delete_stack(self, name: str) -> Stack:
         self._pace(self._writes)
         return await super().delete_stack(name)
-
-    def state(self, name: str) -> Stack:
-        """The stack as it is, whatever is shown."""
-        return self._shown(name)
 
     def is_done(self, name: str) -> bool:
         """Whether the last operation of a stack that stands ended well."""

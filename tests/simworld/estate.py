@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,8 @@ class Served:
 
     shape: tuple[str, str]
     settings: dict[str, Any] | None = None
+    ready_at: datetime | None = None
+    boot_s: float = 0.0
 
 
 class SimBus(FakeBus):
@@ -208,7 +211,8 @@ class Estate:
         group = str(where["resourceGroup"])
         machines = self.arm.machines.get((group, str(where["scaleSet"])), [])
         running = machines if self.arm.runs(PartKind.MACHINES, group) else []
-        if not told["routeEnabled"] or not running or served.settings is None:
+        ready = served.ready_at is not None and served.ready_at <= self.clock.now()
+        if not told["routeEnabled"] or not running or served.settings is None or not ready:
             return answer(503, {"title": "nobody is there"})
         trouble = self._trouble(where, served.settings)
         if trouble:
@@ -272,6 +276,8 @@ class Estate:
             found = self.secrets.versions(str(where["vaultUri"]), SETTINGS_SECRET)
             served.settings = json.loads(found[-1]) if found else None
             if served.settings is not None:
+                served.boot_s = self.arm.manners.chance.uniform(*self.arm.manners.boot_s)
+                served.ready_at = self.clock.now() + timedelta(seconds=served.boot_s)
                 self.data.busy[host] = {str(served.settings["database"]["name"]): 2}
 
     def _fall(self, name: str) -> None:

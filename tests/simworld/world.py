@@ -78,6 +78,7 @@ class World:
         self.faults = dict(faults or {})
         self.sleeps: set[int] = set()
         self.losing: int | None = None
+        self.latency_s = 0.0
         self.loop = Loop(self.elapsed)
         self.ports = behind_doors(self.estate.ports, self._enter)
         engine = SimEngine(self.estate.data, self.estate.ports.ids, self.clock)
@@ -393,6 +394,8 @@ class World:
         self.calls.append(call)
         if self.count in self.sleeps:
             await self._sleep(process)
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
         fault = self.faults.get(self.count)
         if fault is None and self.misfortune is not None:
             fault = self.misfortune(call)
@@ -453,7 +456,8 @@ class World:
         ]
         due, timer = self.estate.bus.next_due(), self.loop.next_timer()
         moments += [due] if due is not None else []
-        moments += [START + timedelta(seconds=timer)] if timer is not None else []
+        if timer is not None:  # a microsecond later: a moment must not round to before it
+            moments.append(START + timedelta(seconds=timer, microseconds=1))
         moments += [one.due_at for one in self.asked if not one.process and one.status is None]
         moments += [at for name in self._timers if (at := self._tick_at(name)) is not None]
         return max(min(moments), self.clock.now()) if moments else None
