@@ -63,17 +63,29 @@ def digest(text: str) -> str:
 
 
 def first_break(entries: Sequence[str], head: Head | None) -> int | None:
-    """The number of the first entry that does not fit, or None where the whole chain holds.
+    """The number of the first entry that is not what was written, or None where the chain holds.
 
-    A missing entry counts at its own number, what is cut off at the end (a missing `head` too) at
+    An entry is known by the hash that the next one carries, the last by the head's. Where two do not
+    fit, the first was changed if the second is what its own successor says, else the second. A
+    missing entry counts at its own number, what is cut off at the end (a missing `head` too) at
     the number after the last that is there.
     """
     previous = Head()
     for number, text in enumerate(entries, start=1):
-        if _links(text) != (number, previous.hash):
-            return number
-        previous = Head(seq=number, hash=digest(text))
-    return None if previous == head else len(entries) + 1
+        links, here = _links(text), Head(seq=number, hash=digest(text))
+        if links != (number, previous.hash):
+            in_place = links is not None and links[0] == number > 1
+            behind = entries[number] if number < len(entries) else None
+            stands = (
+                head == here if behind is None else _links(behind) == (number + 1, here.hash)
+            )
+            return number - 1 if in_place and stands else number
+        previous = here
+    if previous == head:
+        return None
+    return (
+        previous.seq if head is not None and head.seq == previous.seq > 0 else previous.seq + 1
+    )
 
 
 def _links(text: str) -> tuple[object, object] | None:
