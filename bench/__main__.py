@@ -31,7 +31,7 @@ BENCHMARKS = {
     "up": "the stack from nothing to healthy, and what it takes in memory",
     "opening": "a paid event to a URL that answers, one space at a time",
     "crowd": "twenty orders at once",
-    "wire": "table transactions and bus messages of one opening, counted on the wire",
+    "wire": "table transactions and bus messages of openings and operations, on the wire",
     "saga_steps": "steps a second of one worker with 20 ms of I/O, beside DBOS",
     "backup": "backup, destruction and restore of a small space",
     "service_bus": "the broker through the sync SDK, beside one that keeps nothing",

@@ -1,9 +1,11 @@
-"""Table transactions and bus messages of one opening, counted on the wire.
+"""Table transactions and bus messages of an opening and what may follow, counted on the wire.
 
 Relays stand before Azurite's table server and before the broker; the application reaches both
 through them and nobody else does. While a space opens nobody asks the API, since its answers read
-tables: only the space's own URL is looked at. The sweeper, which looks every 15 seconds whether
-anything is lost, is put off: it costs one request while nothing runs, whatever is opened.
+tables: only the space's own URL is looked at. An operator's request for what follows is counted
+with it: key, caller, the operation's beginning and its answer. The sweeper, which looks every 15
+seconds whether anything is lost, is put off: it costs one request while nothing runs, whatever is
+opened. The app's look at its queues costs one a minute, and is counted where it falls.
 """
 
 from __future__ import annotations
@@ -29,7 +31,16 @@ if TYPE_CHECKING:
 SPACES = 6
 TRANSACTIONS_GOAL = 40.0
 MESSAGES_GOAL = 80.0
+# What an operator asks for, in turn, and how the space stands then; of so many spaces.
+VERBS: tuple[tuple[str, dict[str, str], str], ...] = (
+    ("resize", {"plan": "premium"}, "active"),
+    ("suspend", {}, "suspended"),
+    ("resume", {}, "active"),
+    ("cancel", {}, "cancelled"),
+)
+SPACES_OF_VERBS = 3
 _QUIET_S = 2.0
+_QUIET_VERB_S = 5.0
 _LOOK_S = 0.1
 
 
@@ -66,6 +77,7 @@ async def _openings(stack: Stack, tables: Counter[str], bus: Counter[str]) -> li
     ordered: list[int] = []
     opened: list[Counter[str]] = []
     carried: list[Counter[str]] = []
+    spaces: list[str] = []
     async with Customers(stack.home) as customers:
         for number in range(SPACES):
             before = tables.copy()
@@ -81,13 +93,45 @@ async def _openings(stack: Stack, tables: Counter[str], bus: Counter[str]) -> li
             space = await customers.api.get(f"/spaces/{order['space_id']}")
             if space["status"] != "active":
                 raise RuntimeError(f"counted too early: {space['name']} is {space['status']}")
-    return _figures(ordered, opened, carried)
+            spaces.append(space["space_id"])
+        later = await _operations(customers, spaces[:SPACES_OF_VERBS], tables, bus)
+    return _figures(ordered, opened, carried) + later
 
 
-async def _quiet(tables: Counter[str], bus: Counter[str]) -> None:
-    """Wait until nothing has passed for two seconds: longer than any pause of an operation."""
+async def _operations(
+    customers: Customers, spaces: list[str], tables: Counter[str], bus: Counter[str]
+) -> list[Figure]:
+    """What an operator asks of each space, one thing after the other."""
+    counted: dict[str, list[tuple[int, int]]] = {}
+    for space_id in spaces:
+        for kind, more, status in VERBS:
+            before = (tables.total(), bus.total())
+            await customers.api.post(
+                f"/spaces/{space_id}/{kind}", {"reason": "measured", **more}, status=202
+            )
+            await _quiet(tables, bus, _QUIET_VERB_S)
+            after = (tables.total(), bus.total())
+            counted.setdefault(kind, []).append((after[0] - before[0], after[1] - before[1]))
+            await customers.operation(space_id, kind)
+            space = await customers.api.get(f"/spaces/{space_id}")
+            if space["status"] != status:
+                raise RuntimeError(f"counted too early: after {kind} it is {space['status']}")
+    return [
+        Figure(
+            f"table transactions of one {kind}, median",
+            kit.median([one for one, _ in pairs]),
+            "",
+            note=f"{len(pairs)} times, the request included; bus messages, sent and delivered:"
+            f" {kit.number(kit.median([other for _, other in pairs]))}",
+        )
+        for kind, pairs in counted.items()
+    ]
+
+
+async def _quiet(tables: Counter[str], bus: Counter[str], quiet_s: float = _QUIET_S) -> None:
+    """Wait until nothing has passed for so long: longer than any pause of an operation."""
     since, seen = time.monotonic(), (tables.total(), bus.total())
-    while time.monotonic() - since < _QUIET_S:
+    while time.monotonic() - since < quiet_s:
         await asyncio.sleep(_LOOK_S)
         now = (tables.total(), bus.total())
         if now != seen:
