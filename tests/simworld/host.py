@@ -135,6 +135,17 @@ def in_place() -> Iterator[None]:
             globals()["CURRENT"] = None
 
 
+@contextmanager
+def polling(floor_s: str) -> Iterator[None]:
+    """Another shortest pause between two looks, inside of `in_place`."""
+    with mock.patch.dict(os.environ, KPAX_POLL_FLOOR_S=floor_s):
+        settings.cache_clear()
+        try:
+            yield
+        finally:
+            settings.cache_clear()
+
+
 def current() -> World:
     """The world whose handlers run now."""
     assert CURRENT is not None, "no world runs"

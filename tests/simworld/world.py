@@ -458,6 +458,8 @@ class World:
         moments += [due] if due is not None else []
         if timer is not None:  # a microsecond later: a moment must not round to before it
             moments.append(START + timedelta(seconds=timer, microseconds=1))
+            if self.chance is None and any(not one.is_asleep for one in self.processes):
+                return max(moments[-1], self.clock.now())  # nobody else begins before it ends
         moments += [one.due_at for one in self.asked if not one.process and one.status is None]
         moments += [at for name in self._timers if (at := self._tick_at(name)) is not None]
         return max(min(moments), self.clock.now()) if moments else None
