@@ -140,7 +140,12 @@ async def start_restore(
 ) -> OperationView:
     """Start a restore; `latest` is settled now, so that the operation says which one it is."""
     loaded = await Registry(ports.tables).find(space_name)
-    chosen = await _chosen(ports, loaded.space, backup_id)
+    try:
+        chosen = await _chosen(ports, loaded.space, backup_id)
+    except NotFoundError:
+        if backup_id == LATEST:  # an erased space has none: that it is erased is the reason
+            may_start(loaded.space, OpKind.RESTORE, ports.clock.now())
+        raise
 
     def params(_: Space) -> Facts:
         return {"backup_id": chosen}

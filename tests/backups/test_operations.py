@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from backups import api, nightly
+from spaces.audit import Entry
 from spaces.errors import DamagedError, NotFoundError, RefusedError, TransientError
-from spaces.model import OpStatus
+from spaces.model import OpStatus, Status
 from spaces.ports import Replace, StackState
+from spaces.registry import Change, Registry
 from spaces.saga.outline import COPY_S
 from spaces.saga.sweep import sweep
 from tests.backups.world import FILES, GRACE_S, ROWS, World
@@ -252,6 +255,19 @@ async def test_a_restore_needs_a_backup_that_is_known(world: World) -> None:
     with pytest.raises(NotFoundError, match="no backup yet"):
         await world.restore()
     await backed_up(world)
+    with pytest.raises(NotFoundError, match="no backup bkp-9"):
+        await world.restore("bkp-9")
+
+
+async def test_a_restore_of_an_erased_space_is_refused_for_its_status(world: World) -> None:
+    registry = Registry(world.bare.tables)
+    loaded = await registry.find("acme")
+    erased = replace(loaded.space, status=Status.ERASED)
+    entry = Entry(act="test", actor="test", obj="acme", detail={})
+    now = world.bare.clock.now()
+    await registry.commit(loaded, Change(space=erased, entry=entry), now=now)
+    with pytest.raises(RefusedError, match="cannot start from status erased"):
+        await world.restore()
     with pytest.raises(NotFoundError, match="no backup bkp-9"):
         await world.restore("bkp-9")
 
