@@ -178,7 +178,8 @@ def _is_stuck(space: Space, op: Running, order: Order) -> None:
             space,
             f"operation {op.op_id} runs by itself: only one that waits for an operator can be"
             f" {_DONE[order.action]}",
-            f"Look: kpax op show {op.op_id}. To end it: kpax op abort {op.op_id}.",
+            f"Look: kpax op show {op.op_id}."
+            + ("" if op.phase is Phase.UNDO else f" To end it: kpax op abort {op.op_id}."),
         )
 
 
@@ -187,7 +188,9 @@ def _is_forward(space: Space, op: Running) -> None:
         raise _refused(
             space,
             f"operation {op.op_id} is on its way back already ({op.error})",
-            "Retry or skip the step that cannot be undone.",
+            "It ends by itself, or waits for an operator when its time is over."
+            if op.stuck is None
+            else "Retry or skip the step that cannot be undone.",
         )
 
 
