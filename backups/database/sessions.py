@@ -164,6 +164,9 @@ class Session:
                 remedy="The role must read everything: give it pg_read_all_data and BYPASSRLS.",
             ) from error
         except psycopg2.Error as error:
+            if error.pgcode is None or self._connection.closed:
+                # The server said nothing: a COPY that is cut off ends in a plain DatabaseError.
+                raise TransientError(f"the database went away: {_first(error)}") from error
             raise InvalidError(f"the database says: {_first(error)}") from error
 
 
