@@ -83,10 +83,10 @@ $(VENV)/.requirements-bench: requirements-bench.txt $(VENV)/.requirements
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-bench.txt && touch $@
 
 # The project itself is not installed: a .pth file puts its folder on the path.
-$(BIN)/kpax: Makefile $(VENV)/.python
+$(BIN)/kpax: $(VENV)/.python
 	@pwd > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/kpax.pth"
 	@printf '#!/bin/sh\nexec "%s" -P -m kpax "$$@"\n' "$(CURDIR)/$(BIN)/python" > $@ && chmod +x $@
 
-$(NODE_MODULES)/.installed: local/azurite/package-lock.json $(VENV)/.requirements $(BIN)/kpax
+$(NODE_MODULES)/.installed: local/azurite/package-lock.json $(VENV)/.requirements | $(BIN)/kpax
 	@echo "Installing the pinned npm package"
 	@$(BIN)/python -m local.azurite.install && touch $@

@@ -6,6 +6,7 @@ without Node needs nothing but the Node wheel of the environment.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -33,14 +34,17 @@ def install() -> None:
             "npm was not found beside Node.", remedy="Install npm, then `make setup`."
         )
     path = f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = subprocess.run(
-        [*command, *_ARGUMENTS],
-        cwd=_FOLDER,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # npm begins by emptying the folder: two at once would leave half of it.
+    with (_FOLDER / "package.json").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [*command, *_ARGUMENTS],
+            cwd=_FOLDER,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise StackError(f"npm failed: {(done.stderr or done.stdout).strip()[-1200:]}")
 

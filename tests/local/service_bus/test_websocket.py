@@ -122,7 +122,7 @@ def test_a_client_that_speaks_amqp_never_meets_it() -> None:
     st.sampled_from([1, 7, 1 << 20]),
     st.booleans(),
 )
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_frames_are_one_stream_in_whatever_pieces(
     parts: list[bytes], size: int, has_large: bool
 ) -> None:
@@ -185,7 +185,7 @@ def test_other_requests_are_refused(head: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes_do_no_harm(data: bytes) -> None:
     for socket, start in ((Socket(), b""), (Socket(), b"GET "), (opened(), b"")):
         socket.feed(start + data)
