@@ -1,7 +1,7 @@
 """The data of spaces in memory: rows of databases, and an engine that keeps backups of them.
 
 The engine has the contract of `backups.engine.Engine` and no more: no dump, no cipher, no thread.
-One suite runs on it and on the real one (`test_engine`), so that it cannot drift.
+It keeps the contract of `backups.engine.Engine`; what a real backup holds is tested on real parts.
 """
 
 from __future__ import annotations
