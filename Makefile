@@ -6,7 +6,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 NODE_MODULES := local/azurite/node_modules
-PYTEST_WORKERS ?= 2
+# Half of the tests wait for brokers and databases most of their time: twice the cores.
+PYTEST_WORKERS ?= 4
 # `make simulate`: how many seeds, and the first of them.
 SEEDS ?= 100
 SEED ?= 1

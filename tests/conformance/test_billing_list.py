@@ -190,7 +190,10 @@ async def test_what_is_no_answer_is_never_a_no(
     await billing.close()
 
 
-async def test_an_answer_cut_in_the_middle_is_no_answer(server: Scripted) -> None:
+async def test_an_answer_cut_in_the_middle_is_no_answer(
+    server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spaces.adapters.billing, "TIMEOUT_S", 1.0)
     server.will(Reply(body={"items": []}, headers={"Content-Length": "500"}))
     billing = HttpBilling(server.url)
     with pytest.raises(UnreachableError):
