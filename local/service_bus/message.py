@@ -263,9 +263,15 @@ def _kept_annotations(raw: bytes, at: int) -> list[bytes]:
     return _without(raw, at, _BROKER_OWNED)
 
 
+# The constructors of a map of up to 255 bytes, and of a longer one.
+_MAPS = frozenset({0xC1, 0xD1})
+
+
 def _without(raw: bytes, at: int, names: set[str] | frozenset[str]) -> list[bytes]:
     """The raw keys and values of a map, but for these keys."""
     items = slices(raw, at)
+    if raw[at] not in _MAPS or len(items) % 2:
+        raise CodecError("a section that must be a map is none")
     kept: list[bytes] = []
     for key, value in zip(items[::2], items[1::2], strict=True):
         name, _ = decode(key)

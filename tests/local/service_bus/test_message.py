@@ -133,6 +133,13 @@ def test_any_bytes_are_a_message_or_an_error(data: bytes) -> None:
     render(data, stamps(reason="r"))
 
 
+@pytest.mark.parametrize("items", [1, 2, 3])
+def test_properties_that_are_a_list_are_no_message(items: int) -> None:
+    listed = bytes([0xC0, 1 + items, items]) + codec.NULL * items
+    with pytest.raises(CodecError):
+        examine(b"\x00\x53\x74" + listed + codec.described(0x75, codec.binary(b"x")))
+
+
 @given(st.data())
 def test_whatever_is_accepted_can_be_delivered(data: st.DataObject) -> None:
     sent = bytearray(
