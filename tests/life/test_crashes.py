@@ -176,6 +176,8 @@ async def run(case: Case, counter: Counter) -> World:
     return world
 
 
+# In `make test` the single faults of tests/simworld go over the same calls.
+@pytest.mark.soak
 @pytest.mark.parametrize("name", GOOD)
 async def test_an_operation_may_die_at_any_port_call(name: str) -> None:
     case = GOOD[name]
