@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from backups.database import catalog, continuity
 from backups.database.catalog import LARGE_OBJECTS
 from backups.database.sessions import MovedError, Session
+from spaces.errors import InvalidError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,10 @@ class OpenSnapshot:
         with self._lock:
             self.sessions.append(session)
         session.rows(_BEGIN)
-        session.rows(f"SET TRANSACTION SNAPSHOT '{self.id}'")
+        try:
+            session.rows(f"SET TRANSACTION SNAPSHOT '{self.id}'")
+        except InvalidError as error:  # it ends with the session that gave it away
+            raise TransientError(f"the database went away: {error}") from error
         session.rows(self._lock_statement([r.name for r in self.relations], " NOWAIT"))
         return session
 

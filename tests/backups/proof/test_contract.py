@@ -86,8 +86,8 @@ def test_a_connection_cut_in_the_middle_leaves_nothing_listed(place: Place) -> N
             assert process.poll() is None, "no COPY was seen"
             cursor.execute(query)
             ((cut,),) = cursor.fetchall()
-    process.communicate(timeout=30)
-    assert process.returncode == 6
+    said = process.communicate(timeout=30)
+    assert process.returncode == 6, said
     assert place.listed() == []
     assert place.back_up().exit == 0
     assert place.restored("latest")[1] == place.state()
