@@ -50,137 +50,122 @@ def retry(
         _told(body, dry_run=dry_run, wait=wait, timeout_s=timeout, as_json=as_json)
 
 
-@op_app.command("skip")
-def skip(
-    operation: Operation,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 600,
-    as_json: Json = False,
-) -> None:
+def _action(word: str, text: str) -> None:
+    """The command of an action that needs nothing but a reason."""
+
+    @op_app.command(word, help=text)
+    def act(
+        operation: Operation,
+        *,
+        reason: Because,
+        dry_run: DryRun = False,
+        wait: Wait = False,
+        timeout: Timeout = 600,
+        as_json: Json = False,
+    ) -> None:
+        with failing(as_json=as_json):
+            body = _act(operation, word, _say(reason, dry_run=dry_run))
+            _told(body, dry_run=dry_run, wait=wait, timeout_s=timeout, as_json=as_json)
+
+
+_action(
+    "skip",
     """Go on without the step at which an operation waits for an operator.
 
     Example: kpax op skip op-s-4mz6c2qk7d-0001 --reason "the stack is removed by hand"
-    """
-    with failing(as_json=as_json):
-        body = _act(operation, "skip", _say(reason, dry_run=dry_run))
-        _told(body, dry_run=dry_run, wait=wait, timeout_s=timeout, as_json=as_json)
-
-
-@op_app.command("rollback")
-def rollback(
-    operation: Operation,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 600,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_action(
+    "rollback",
     """Undo what an operation did; one that runs ends its step first.
 
     Example: kpax op rollback op-s-4mz6c2qk7d-0001 --reason "the image is broken" --dry-run
-    """
-    with failing(as_json=as_json):
-        body = _act(operation, "rollback", _say(reason, dry_run=dry_run))
-        _told(body, dry_run=dry_run, wait=wait, timeout_s=timeout, as_json=as_json)
-
-
-@op_app.command("abort")
-def abort(
-    operation: Operation,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 600,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_action(
+    "abort",
     """End an operation: its step ends, then everything is undone. It ends as canceled.
 
     One that waits for an operator on its way back ends at once; what stands is looked after.
 
     Example: kpax op abort op-s-4mz6c2qk7d-0001 --reason "ordered twice" --wait
-    """
-    with failing(as_json=as_json):
-        body = _act(operation, "abort", _say(reason, dry_run=dry_run))
-        _told(body, dry_run=dry_run, wait=wait, timeout_s=timeout, as_json=as_json)
-
-
-@op_app.command("adopt")
-def adopt(
-    operation: Operation,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 600,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_action(
+    "adopt",
     """Take what stands as the effect of the step that failed, once a look shows it.
 
     Example: kpax op adopt op-s-4mz6c2qk7d-0001 --reason "deployed by hand" --wait
-    """
-    with failing(as_json=as_json):
-        body = _act(operation, "adopt", _say(reason, dry_run=dry_run))
-        _told(body, dry_run=dry_run, wait=wait, timeout_s=timeout, as_json=as_json)
-
-
-@op_app.command("replay")
-def replay(
-    operation: Operation,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 600,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_action(
+    "replay",
     """Send again what an operation promised: its next message, its events.
 
     Example: kpax op replay op-s-4mz6c2qk7d-0001 --reason "the broker was restored"
-    """
-    with failing(as_json=as_json):
-        body = _act(operation, "replay", _say(reason, dry_run=dry_run))
-        _told(body, dry_run=dry_run, wait=wait, timeout_s=timeout, as_json=as_json)
-
+    """,
+)
 
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="Id or name of a space.")]
 Cluster = Annotated[str, typer.Argument(metavar="CLUSTER", help="A cluster: france, uk, ...")]
 
 
-@pause_app.command("space")
-def pause_space(
-    space: Space, reason: Because, dry_run: DryRun = False, as_json: Json = False
-) -> None:
-    """Hold one space.
+def _scopes(app: typer.Typer, word: str, verb: str, *, whys: tuple[str, str, str]) -> None:
+    """The commands of `pause` or `unpause` for a space, a cluster and the fleet."""
+    of_space, of_cluster, of_fleet = whys
 
-    Example: kpax pause space acme --reason "its database is looked at"
-    """
-    _paused(space_path(space, "pause"), reason, dry_run=dry_run, as_json=as_json)
+    @app.command(
+        "space",
+        help=f"""{verb.format("one space")}.
+
+        Example: kpax {word} space acme --reason "{of_space}"
+        """,
+    )
+    def one_space(
+        space: Space, reason: Because, dry_run: DryRun = False, as_json: Json = False
+    ) -> None:
+        _paused(space_path(space, word), reason, dry_run=dry_run, as_json=as_json)
+
+    @app.command(
+        "cluster",
+        help=f"""{verb.format("every space of a cluster")}.
+
+        Example: kpax {word} cluster france --reason "{of_cluster}"
+        """,
+    )
+    def one_cluster(
+        cluster: Cluster, reason: Because, dry_run: DryRun = False, as_json: Json = False
+    ) -> None:
+        path = f"/clusters/{quote(cluster, safe='')}/{word}"
+        _paused(path, reason, dry_run=dry_run, as_json=as_json)
+
+    @app.command(
+        "fleet",
+        help=f"""{verb.format("every space")}.
+
+        Example: kpax {word} fleet --reason "{of_fleet}"
+        """,
+    )
+    def the_fleet(reason: Because, dry_run: DryRun = False, as_json: Json = False) -> None:
+        _paused(f"/fleet/{word}", reason, dry_run=dry_run, as_json=as_json)
 
 
-@pause_app.command("cluster")
-def pause_cluster(
-    cluster: Cluster, reason: Because, dry_run: DryRun = False, as_json: Json = False
-) -> None:
-    """Hold every space of a cluster.
-
-    Example: kpax pause cluster france --reason "the region is out of service"
-    """
-    path = f"/clusters/{quote(cluster, safe='')}/pause"
-    _paused(path, reason, dry_run=dry_run, as_json=as_json)
-
-
-@pause_app.command("fleet")
-def pause_fleet(reason: Because, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Hold every space.
-
-    Example: kpax pause fleet --reason "a defect in the release"
-    """
-    _paused("/fleet/pause", reason, dry_run=dry_run, as_json=as_json)
+_scopes(
+    pause_app,
+    "pause",
+    "Hold {}",
+    whys=(
+        "its database is looked at",
+        "the region is out of service",
+        "a defect in the release",
+    ),
+)
+_scopes(
+    unpause_app,
+    "unpause",
+    "Let {} go on",
+    whys=("it is well again", "the region is back", "the release is mended"),
+)
 
 
 @pause_app.command("list")
@@ -197,38 +182,6 @@ def list_pauses(as_json: Json = False) -> None:
         ]
         headers = ("paused", "id", "by", "since", "reason", "operations")
         emit(body, as_json=as_json, text=table(headers, rows))
-
-
-@unpause_app.command("space")
-def unpause_space(
-    space: Space, reason: Because, dry_run: DryRun = False, as_json: Json = False
-) -> None:
-    """Let one space go on.
-
-    Example: kpax unpause space acme --reason "it is well again"
-    """
-    _paused(space_path(space, "unpause"), reason, dry_run=dry_run, as_json=as_json)
-
-
-@unpause_app.command("cluster")
-def unpause_cluster(
-    cluster: Cluster, reason: Because, dry_run: DryRun = False, as_json: Json = False
-) -> None:
-    """Let every space of a cluster go on.
-
-    Example: kpax unpause cluster france --reason "the region is back"
-    """
-    path = f"/clusters/{quote(cluster, safe='')}/unpause"
-    _paused(path, reason, dry_run=dry_run, as_json=as_json)
-
-
-@unpause_app.command("fleet")
-def unpause_fleet(reason: Because, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Let every space go on.
-
-    Example: kpax unpause fleet --reason "the release is mended"
-    """
-    _paused("/fleet/unpause", reason, dry_run=dry_run, as_json=as_json)
 
 
 def _paused(path: str, reason: str, *, dry_run: bool, as_json: bool) -> None:

@@ -26,106 +26,120 @@ Confirm = Annotated[str, typer.Option(help="The space's name once more.")]
 Plan = Literal["starter", "standard", "premium"]
 
 
-@space_app.command("suspend")
-def suspend(
-    space: SpaceName,
-    *,
-    reason: Because,
-    until: Until = None,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 900,
-    as_json: Json = False,
-) -> None:
+def _reasoned(word: str, text: str, *, patience_s: float = 900) -> None:
+    """The command of a verb that needs nothing but a reason."""
+
+    @space_app.command(word, help=text)
+    def verb(
+        space: SpaceName,
+        *,
+        reason: Because,
+        dry_run: DryRun = False,
+        wait: Wait = False,
+        timeout: Timeout = patience_s,
+        as_json: Json = False,
+    ) -> None:
+        body = {"reason": reason}
+        _do(word, space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
+
+
+def _timed(word: str, text: str) -> None:
+    """The command of a verb whose word over billing's may have an end."""
+
+    @space_app.command(word, help=text)
+    def verb(
+        space: SpaceName,
+        *,
+        reason: Because,
+        until: Until = None,
+        dry_run: DryRun = False,
+        wait: Wait = False,
+        timeout: Timeout = 900,
+        as_json: Json = False,
+    ) -> None:
+        body = {"reason": reason, "until": until}
+        _do(word, space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
+
+
+def _confirmed(word: str, text: str) -> None:
+    """The command of a verb that cannot be taken back."""
+
+    @space_app.command(word, help=text)
+    def verb(
+        space: SpaceName,
+        *,
+        reason: Because,
+        confirm: Confirm,
+        dry_run: DryRun = False,
+        wait: Wait = False,
+        timeout: Timeout = 1800,
+        as_json: Json = False,
+    ) -> None:
+        body = {"reason": reason, "confirm": confirm}
+        _do(word, space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
+
+
+_timed(
+    "suspend",
     """Stop a space's machines and database; its data stays, its backups go on.
 
     Example: kpax space suspend acme --reason "unpaid since May" --wait
-    """
-    body = {"reason": reason, "until": until}
-    _do("suspend", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
-
-
-@space_app.command("resume")
-def resume(
-    space: SpaceName,
-    *,
-    reason: Because,
-    until: Until = None,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 900,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_timed(
+    "resume",
     """Start a suspended space, or a cancelled one within its grace.
 
     Where billing wants it otherwise it is held active for fourteen days, or until --until.
 
     Example: kpax space resume acme --reason "paid by transfer" --wait
-    """
-    body = {"reason": reason, "until": until}
-    _do("resume", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
-
-
-@space_app.command("quarantine")
-def quarantine(
-    space: SpaceName,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 900,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_reasoned(
+    "quarantine",
     """Close a space's address and let nothing but backups happen to it.
 
     Example: kpax space quarantine acme --reason "suspected intrusion, case 17" --wait
-    """
-    body = {"reason": reason}
-    _do("quarantine", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
-
-
-@space_app.command("release")
-def release(
-    space: SpaceName,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 900,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_reasoned(
+    "release",
     """End a space's quarantine.
 
     Example: kpax space release acme --reason "case 17 closed" --wait
-    """
-    body = {"reason": reason}
-    _do("release", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
-
-
-@space_app.command("rotate-secrets")
-def rotate_secrets(
-    space: SpaceName,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 900,
-    as_json: Json = False,
-) -> None:
+    """,
+)
+_reasoned(
+    "rotate-secrets",
     """Give a space new secrets; the old ones fail afterwards.
 
     Example: kpax space rotate-secrets acme --reason "yearly rotation" --wait
-    """
-    body = {"reason": reason}
-    _do(
-        "rotate-secrets",
-        space,
-        body,
-        dry_run=dry_run,
-        wait=wait,
-        timeout=timeout,
-        as_json=as_json,
-    )
+    """,
+)
+_reasoned(
+    "cancel",
+    """Stop a space for good after a proved final backup; it can come back within its grace.
+
+    One that is still being opened is stopped and what was built is removed.
+
+    Example: kpax space cancel acme --reason "contract ended" --wait
+    """,
+    patience_s=1800,
+)
+_confirmed(
+    "delete",
+    """Remove all resources of a cancelled space once its grace is over; its backups stay.
+
+    Example: kpax space delete acme --reason "grace is over" --confirm acme --dry-run
+    """,
+)
+_confirmed(
+    "erase",
+    """Destroy keys and backups of a deleted space once its retention is over.
+
+    Example: kpax space erase acme --reason "retention is over" --confirm acme
+    """,
+)
 
 
 @space_app.command("resize")
@@ -168,64 +182,6 @@ def configure(
     with failing(as_json=as_json):
         body = {"settings": _pairs(settings), "reason": reason}
     _do("configure", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
-
-
-@space_app.command("cancel")
-def cancel(
-    space: SpaceName,
-    *,
-    reason: Because,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 1800,
-    as_json: Json = False,
-) -> None:
-    """Stop a space for good after a proved final backup; it can come back within its grace.
-
-    One that is still being opened is stopped and what was built is removed.
-
-    Example: kpax space cancel acme --reason "contract ended" --wait
-    """
-    body = {"reason": reason}
-    _do("cancel", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
-
-
-@space_app.command("delete")
-def delete(
-    space: SpaceName,
-    *,
-    reason: Because,
-    confirm: Confirm,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 1800,
-    as_json: Json = False,
-) -> None:
-    """Remove all resources of a cancelled space once its grace is over; its backups stay.
-
-    Example: kpax space delete acme --reason "grace is over" --confirm acme --dry-run
-    """
-    body = {"reason": reason, "confirm": confirm}
-    _do("delete", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
-
-
-@space_app.command("erase")
-def erase(
-    space: SpaceName,
-    *,
-    reason: Because,
-    confirm: Confirm,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    timeout: Timeout = 1800,
-    as_json: Json = False,
-) -> None:
-    """Destroy keys and backups of a deleted space once its retention is over.
-
-    Example: kpax space erase acme --reason "retention is over" --confirm acme
-    """
-    body = {"reason": reason, "confirm": confirm}
-    _do("erase", space, body, dry_run=dry_run, wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _do(
