@@ -1,7 +1,7 @@
 """An event loop without threads, sockets or a wall clock: it runs what is ready, and no more.
 
-Only the scheduler moves time. Whatever would leave the process (a socket, an executor, a child)
-meets `NotImplementedError` of the base class, so that nothing escapes the ports unseen.
+Only the scheduler moves time. Whatever would leave the process (a socket, an executor, a child) is
+an `EscapeError`, so that nothing goes around the ports unseen.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # More turns without a port call than any handler makes: an endless loop.
 MOST_TURNS = 1_000_000
+
+
+class EscapeError(RuntimeError):
+    """Something wanted to leave the process beside the ports."""
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -112,3 +116,16 @@ class Loop(asyncio.AbstractEventLoop):
 
     async def shutdown_asyncgens(self) -> None:
         """Asked for nowhere here."""
+
+
+def _closed(name: str) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise EscapeError(f"{name} leads out of the process: only ports do")
+
+    return refuse
+
+
+# All that a loop can do, and this one does not: what the base class leaves open is closed.
+for _name in set(vars(asyncio.AbstractEventLoop)) - set(vars(Loop)):
+    if not _name.startswith("__"):
+        setattr(Loop, _name, _closed(_name))

@@ -15,6 +15,7 @@ from tests.simworld import actions as do
 from tests.simworld import host, seeds
 from tests.simworld.crash_points import clean, with_faults
 from tests.simworld.doors import Fault
+from tests.simworld.loop import EscapeError
 from tests.simworld.operations import OPERATIONS
 from tests.simworld.seeds import Play, drawn, fails, shortened, tried
 from tests.simworld.world import World
@@ -131,7 +132,7 @@ def test_who_opens_a_socket_is_found() -> None:
         world = World()
         host.CURRENT = world
         world.begin("stray", work())
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(EscapeError):
             world.advance(1)
         world.close()
 
