@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backups.database import segments
 from local.home import Home
+from tests.backups.database.stories import Story
 from tests.backups.histories.cluster import Cluster
 from tests.backups.histories.vault import Vault
 
@@ -53,3 +55,14 @@ def target(cluster: Cluster) -> Iterator[str]:
     cluster.create(name)
     yield name
     cluster.drop(name)
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments of four blocks, so that small tables have many."""
+    monkeypatch.setattr(segments, "MOST_BLOCKS", 4)
+
+
+@pytest.fixture
+def story(cluster: Cluster, vault: Vault, database: str) -> Story:
+    return Story(cluster, vault, database)
