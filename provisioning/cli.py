@@ -118,7 +118,9 @@ def send(
         given = [*(sets or ()), *([f"plan={plan}"] if plan else [])]
         changes = changes_of([*given, *([f"status={status}"] if status else [])])
         if order is None and subject is None:
-            raise InvalidError("whose event is it?", remedy="Give --order or --subject.")
+            raise InvalidError(
+                "it is not said whose event it is", remedy="Give --order or --subject."
+            )
         if no_sequence and sequence is not None:
             raise InvalidError("--sequence and --no-sequence exclude each other")
         known = connect().get(f"/orders/{quote(order, safe='')}") if order is not None else None

@@ -167,12 +167,19 @@ def error_of(document: Body, status: int) -> KpaxError:
     kind = {error.slug: error for error in (DamagedError, WrongKeyError)}.get(slug, kind)
     return kind(
         what,
-        remedy=str(document.get("detail", "")),
+        remedy=_beyond(what, str(document.get("detail", ""))),
         slug=slug,
         status=status,
         errors=_field_errors(document.get("errors")),
         members={key: value for key, value in document.items() if key not in standard},
     )
+
+
+def _beyond(what: str, detail: str) -> str:
+    """What a detail says beyond the title, which many repeat."""
+    if detail.lower().startswith(what.lower()):
+        return detail[len(what) :].lstrip(" .:")
+    return detail
 
 
 def _field_errors(value: object) -> tuple[FieldError, ...]:

@@ -138,4 +138,4 @@ def _said(scope: str) -> str:
 
 
 def _refused(what: str) -> RefusedError:
-    return RefusedError(what, where="pauses", remedy="See: kpax pause list.")
+    return RefusedError(what, remedy="See: kpax pause list.")
